@@ -1,0 +1,101 @@
+"""The way to PostgreSQL: one connection, its transactions, and driver errors turned into two of our own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg2
+import psycopg2.errors
+from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a class, for annotations
+
+log = logging.getLogger(__name__)
+
+# A dead or unreachable server is noticed within these, so that a stop or a retry is never far away.
+CONNECT_TIMEOUT_SECONDS = 5
+TCP_USER_TIMEOUT_MS = 10_000
+# A client that was stopped in the middle of a transaction must not hold its row locks for long.
+IDLE_IN_TRANSACTION_TIMEOUT_MS = 5_000
+
+
+class DatabaseUnavailable(Exception):
+    """PostgreSQL did not do the work now and may later: down, restarting, read-only, full, deadlocked."""
+
+
+# What these have in common: nothing was committed, and the same work can be tried again as it is.
+_RETRYABLE = (
+    psycopg2.OperationalError,  # connection lost or refused, disk full, deadlock, shutdown, too many connections
+    psycopg2.InterfaceError,  # the connection is already closed
+    psycopg2.errors.ReadOnlySqlTransaction,  # a standby, or default_transaction_read_only
+    psycopg2.errors.InFailedSqlTransaction,
+    psycopg2.errors.IdleInTransactionSessionTimeout,
+)
+
+
+class Database:
+    """One lazily opened connection; reopened by itself after it was lost.
+
+    Parameters
+    ----------
+    url : str
+        ``postgresql://user:password@host:port/database``.
+    application_name : str
+        Shown in ``pg_stat_activity``.
+    read_only : bool
+        Let PostgreSQL refuse every write.
+    """
+
+    def __init__(self, url: str, application_name: str, read_only: bool = False) -> None:
+        self._url = url
+        self._application_name = application_name
+        self._read_only = read_only
+        self._connection: Any = None
+
+    @contextmanager
+    def transaction(self) -> Iterator[Cursor]:
+        """Yield a cursor; commit on leaving, roll back on an exception.
+
+        Raises
+        ------
+        DatabaseUnavailable
+            When the driver says that nothing was, or could be, committed. After a lost connection during
+            COMMIT the outcome is unknown: callers find out by reading their offsets again.
+        """
+        try:
+            connection = self._connect()
+            with connection, connection.cursor() as cursor:
+                yield cursor
+        except _RETRYABLE as problem:
+            self.close()
+            raise DatabaseUnavailable(problem) from problem
+
+    def _connect(self) -> Any:
+        if self._connection is None or self._connection.closed:
+            mode = "on" if self._read_only else "off"
+            self._connection = psycopg2.connect(
+                self._url,
+                application_name=self._application_name,
+                connect_timeout=CONNECT_TIMEOUT_SECONDS,
+                keepalives_idle=10,
+                keepalives_interval=5,
+                keepalives_count=2,
+                tcp_user_timeout=TCP_USER_TIMEOUT_MS,
+                options="-c timezone=UTC -c client_encoding=UTF8"
+                f" -c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_TIMEOUT_MS}"
+                + (f" -c default_transaction_read_only={mode}" if self._read_only else ""),
+            )
+        return self._connection
+
+    def close(self) -> None:
+        """Close the connection if there is one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()

@@ -1,0 +1,404 @@
+-- The whole schema, version 1. Safe to apply again; applied by whichever service comes first (db/schema.py).
+-- All TIMESTAMP columns hold UTC. "Reading" is one measured value of one sensor at one event time.
+
+-- ---------------------------------------------------------------------------------------------- sources
+
+-- One row per partition of one identity of the topic: a topic that was deleted and created again has a new
+-- topic_id, so its offsets, which begin at 0 again, never meet those of the old one.
+CREATE TABLE IF NOT EXISTS sources (
+    source_id   INTEGER GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    cluster_id  TEXT NOT NULL,
+    topic_id    TEXT NOT NULL,
+    topic       TEXT NOT NULL,
+    partition   INTEGER NOT NULL,
+    created_at  TIMESTAMP NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
+    CONSTRAINT sources_identity UNIQUE (cluster_id, topic_id, partition)
+);
+COMMENT ON TABLE sources IS 'One row per partition of one identity (cluster id, topic id) of the topic.';
+COMMENT ON COLUMN sources.source_id IS 'Short name of this partition in the other tables.';
+COMMENT ON COLUMN sources.cluster_id IS 'Id of the Kafka cluster.';
+COMMENT ON COLUMN sources.topic_id IS 'Id that Kafka gave the topic when it was created.';
+COMMENT ON COLUMN sources.topic IS 'Name of the topic.';
+COMMENT ON COLUMN sources.partition IS 'Number of the partition, from 0.';
+COMMENT ON COLUMN sources.created_at IS 'When a service first met the partition.';
+
+CREATE TABLE IF NOT EXISTS stream_offsets (
+    consumer_group  TEXT NOT NULL,
+    source_id       INTEGER NOT NULL REFERENCES sources,
+    next_offset     BIGINT NOT NULL DEFAULT 0,
+    end_offset      BIGINT,
+    watermark       TIMESTAMP,
+    updated_at      TIMESTAMP NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
+    CONSTRAINT stream_offsets_pkey PRIMARY KEY (consumer_group, source_id)
+);
+COMMENT ON TABLE stream_offsets IS
+    'One row per service and partition: how far its results in this database reach. Moves in the transaction of the rows.';
+COMMENT ON COLUMN stream_offsets.consumer_group IS 'Kafka consumer group of the service.';
+COMMENT ON COLUMN stream_offsets.source_id IS 'The partition.';
+COMMENT ON COLUMN stream_offsets.next_offset IS 'First offset not yet processed.';
+COMMENT ON COLUMN stream_offsets.end_offset IS 'End of the log as last seen; lag = end_offset - next_offset.';
+COMMENT ON COLUMN stream_offsets.watermark IS
+    'Stream processor: event time up to which the partition is believed complete; NULL before its first reading.';
+COMMENT ON COLUMN stream_offsets.updated_at IS 'When the row last moved.';
+
+-- --------------------------------------------------------------------------------------------- readings
+
+CREATE TABLE IF NOT EXISTS sensor_readings (
+    id           BIGINT GENERATED ALWAYS AS IDENTITY,
+    sensor_id    VARCHAR(100) NOT NULL,
+    sensor_type  VARCHAR(50) NOT NULL,
+    location     VARCHAR(100) NOT NULL,
+    value        NUMERIC(10,2) NOT NULL,
+    timestamp    TIMESTAMP NOT NULL,
+    anomaly      BOOLEAN NOT NULL,
+    unit         VARCHAR(20) NOT NULL,
+    created_at   TIMESTAMP NOT NULL DEFAULT (clock_timestamp() AT TIME ZONE 'UTC'),
+    source_id    INTEGER NOT NULL,
+    log_offset   BIGINT NOT NULL,
+    -- Serves the detector's cursor, and makes a second copy of a message impossible.
+    CONSTRAINT sensor_readings_pkey PRIMARY KEY (source_id, log_offset)
+);
+-- Serves the dashboard's time ranges and latest readings.
+CREATE INDEX IF NOT EXISTS sensor_readings_timestamp ON sensor_readings (timestamp);
+-- Serves the latest readings of each sensor and the detector's history of one sensor.
+CREATE INDEX IF NOT EXISTS sensor_readings_sensor ON sensor_readings (sensor_id, timestamp);
+COMMENT ON TABLE sensor_readings IS 'One row per valid message of the topic.';
+COMMENT ON COLUMN sensor_readings.id IS 'Number of the row; gaps are normal, order of commit is not order of id.';
+COMMENT ON COLUMN sensor_readings.sensor_id IS 'Stable name of the sensor.';
+COMMENT ON COLUMN sensor_readings.sensor_type IS 'What it measures: temperature, humidity, air_quality, pressure, co2 or another.';
+COMMENT ON COLUMN sensor_readings.location IS 'Where it is.';
+COMMENT ON COLUMN sensor_readings.value IS 'Measured value in unit, rounded half even to hundredths.';
+COMMENT ON COLUMN sensor_readings.timestamp IS 'Event time, UTC.';
+COMMENT ON COLUMN sensor_readings.anomaly IS 'Rule-based flag set at the sensor.';
+COMMENT ON COLUMN sensor_readings.unit IS 'Unit of value; may be empty.';
+COMMENT ON COLUMN sensor_readings.created_at IS 'When the row was written, UTC.';
+COMMENT ON COLUMN sensor_readings.source_id IS 'Partition the message came from (sources).';
+COMMENT ON COLUMN sensor_readings.log_offset IS 'Offset of the message in that partition.';
+
+-- The catalogue of what has been seen: which sensor types, from which offset of which partition on.
+CREATE TABLE IF NOT EXISTS sensor_types (
+    sensor_type   VARCHAR(50) NOT NULL,
+    source_id     INTEGER NOT NULL REFERENCES sources,
+    first_offset  BIGINT NOT NULL,
+    CONSTRAINT sensor_types_pkey PRIMARY KEY (sensor_type, source_id)
+);
+COMMENT ON TABLE sensor_types IS 'One row per sensor type and partition it has come from; written by the consumer.';
+COMMENT ON COLUMN sensor_types.sensor_type IS 'The sensor type.';
+COMMENT ON COLUMN sensor_types.source_id IS 'The partition.';
+COMMENT ON COLUMN sensor_types.first_offset IS 'Offset of its first reading there: the detector starts here.';
+
+CREATE TABLE IF NOT EXISTS dead_letters (
+    id             BIGINT GENERATED ALWAYS AS IDENTITY,
+    source_id      INTEGER NOT NULL REFERENCES sources,
+    topic          TEXT NOT NULL,
+    partition      INTEGER NOT NULL,
+    log_offset     BIGINT NOT NULL,
+    reason_code    TEXT NOT NULL,
+    reason         TEXT NOT NULL,
+    payload        BYTEA,
+    payload_bytes  INTEGER NOT NULL,
+    created_at     TIMESTAMP NOT NULL DEFAULT (clock_timestamp() AT TIME ZONE 'UTC'),
+    CONSTRAINT dead_letters_pkey PRIMARY KEY (source_id, log_offset)
+);
+-- Serves the dashboard's latest dead letters.
+CREATE INDEX IF NOT EXISTS dead_letters_created_at ON dead_letters (created_at);
+COMMENT ON TABLE dead_letters IS 'One row per rejected message, up to a cap per partition and hour; see dead_letter_counts.';
+COMMENT ON COLUMN dead_letters.id IS 'Number of the row.';
+COMMENT ON COLUMN dead_letters.source_id IS 'Partition the message came from (sources).';
+COMMENT ON COLUMN dead_letters.topic IS 'Name of the topic.';
+COMMENT ON COLUMN dead_letters.partition IS 'Number of the partition.';
+COMMENT ON COLUMN dead_letters.log_offset IS 'Offset of the message in that partition.';
+COMMENT ON COLUMN dead_letters.reason_code IS 'Kind of fault in one word, e.g. not_json, missing_field, future_timestamp.';
+COMMENT ON COLUMN dead_letters.reason IS 'What is wrong, in words.';
+COMMENT ON COLUMN dead_letters.payload IS 'First 4096 bytes of the message as received; NULL for a tombstone.';
+COMMENT ON COLUMN dead_letters.payload_bytes IS 'Size of the whole message, bytes.';
+COMMENT ON COLUMN dead_letters.created_at IS 'When the row was written, UTC.';
+
+CREATE TABLE IF NOT EXISTS dead_letter_counts (
+    source_id     INTEGER NOT NULL REFERENCES sources,
+    hour          TIMESTAMP NOT NULL,
+    reason_code   TEXT NOT NULL,
+    kept          BIGINT NOT NULL DEFAULT 0,
+    counted_only  BIGINT NOT NULL DEFAULT 0,
+    CONSTRAINT dead_letter_counts_pkey PRIMARY KEY (source_id, hour, reason_code)
+);
+COMMENT ON TABLE dead_letter_counts IS 'One row per partition, hour and reason: every rejected message is counted here.';
+COMMENT ON COLUMN dead_letter_counts.source_id IS 'Partition the messages came from.';
+COMMENT ON COLUMN dead_letter_counts.hour IS 'Hour (UTC) in which they were rejected.';
+COMMENT ON COLUMN dead_letter_counts.reason_code IS 'As in dead_letters.';
+COMMENT ON COLUMN dead_letter_counts.kept IS 'Messages that have a row in dead_letters.';
+COMMENT ON COLUMN dead_letter_counts.counted_only IS 'Messages beyond the cap: counted here, kept nowhere.';
+
+-- ---------------------------------------------------------------------------------------------- windows
+
+CREATE TABLE IF NOT EXISTS sensor_aggregates (
+    id                     BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    window_start           TIMESTAMP NOT NULL,
+    window_end             TIMESTAMP NOT NULL,
+    location               VARCHAR(100) NOT NULL,
+    sensor_type            VARCHAR(50) NOT NULL,
+    avg_value              NUMERIC(10,2) NOT NULL,
+    min_value              NUMERIC(10,2) NOT NULL,
+    max_value              NUMERIC(10,2) NOT NULL,
+    stddev_value           NUMERIC(10,2) NOT NULL,
+    count_readings         INTEGER NOT NULL,
+    anomaly_count          INTEGER NOT NULL,
+    statistical_anomalies  INTEGER NOT NULL,
+    created_at             TIMESTAMP NOT NULL DEFAULT (clock_timestamp() AT TIME ZONE 'UTC'),
+    updated_at             TIMESTAMP NOT NULL DEFAULT (clock_timestamp() AT TIME ZONE 'UTC'),
+    is_closed              BOOLEAN NOT NULL DEFAULT false,
+    is_final               BOOLEAN NOT NULL DEFAULT false,
+    -- Serves the upsert and the dashboard's time ranges.
+    CONSTRAINT sensor_aggregates_window UNIQUE (window_start, location, sensor_type)
+);
+-- Serves the search for windows to close or finalize: few rows, whatever the history.
+CREATE INDEX IF NOT EXISTS sensor_aggregates_open ON sensor_aggregates (window_end) WHERE NOT is_final;
+COMMENT ON TABLE sensor_aggregates IS 'One row per window, location and sensor type: refined until is_final.';
+COMMENT ON COLUMN sensor_aggregates.id IS 'Number of the row.';
+COMMENT ON COLUMN sensor_aggregates.window_start IS 'Start of the window, inclusive, UTC, aligned to the epoch.';
+COMMENT ON COLUMN sensor_aggregates.window_end IS 'End of the window, exclusive, UTC.';
+COMMENT ON COLUMN sensor_aggregates.location IS 'Where the sensors are.';
+COMMENT ON COLUMN sensor_aggregates.sensor_type IS 'What they measure.';
+COMMENT ON COLUMN sensor_aggregates.avg_value IS 'Mean of the values, correctly rounded (half even).';
+COMMENT ON COLUMN sensor_aggregates.min_value IS 'Smallest value.';
+COMMENT ON COLUMN sensor_aggregates.max_value IS 'Largest value.';
+COMMENT ON COLUMN sensor_aggregates.stddev_value IS 'Population standard deviation, correctly rounded (half even).';
+COMMENT ON COLUMN sensor_aggregates.count_readings IS 'Readings in the window.';
+COMMENT ON COLUMN sensor_aggregates.anomaly_count IS 'Readings with the rule-based flag set.';
+COMMENT ON COLUMN sensor_aggregates.statistical_anomalies IS 'Readings beyond 3 sigma of the preceding windows.';
+COMMENT ON COLUMN sensor_aggregates.created_at IS 'When the row first appeared, UTC.';
+COMMENT ON COLUMN sensor_aggregates.updated_at IS 'When the row last changed, UTC.';
+COMMENT ON COLUMN sensor_aggregates.is_closed IS 'The watermark has passed window_end: readings may still come late.';
+COMMENT ON COLUMN sensor_aggregates.is_final IS 'The watermark has passed window_end + allowed lateness: the row changes no more.';
+
+CREATE TABLE IF NOT EXISTS window_partials (
+    source_id              INTEGER NOT NULL REFERENCES sources,
+    window_start           TIMESTAMP NOT NULL,
+    location               VARCHAR(100) NOT NULL,
+    sensor_type            VARCHAR(50) NOT NULL,
+    readings               BIGINT NOT NULL,
+    sum_hundredths         NUMERIC NOT NULL,
+    sum_squares            NUMERIC NOT NULL,
+    min_hundredths         BIGINT NOT NULL,
+    max_hundredths         BIGINT NOT NULL,
+    anomalies              BIGINT NOT NULL,
+    statistical_anomalies  BIGINT NOT NULL,
+    usual_readings         BIGINT NOT NULL,
+    usual_sum              NUMERIC NOT NULL,
+    usual_squares          NUMERIC NOT NULL,
+    baseline_readings      BIGINT NOT NULL,
+    baseline_sum           NUMERIC NOT NULL,
+    baseline_squares       NUMERIC NOT NULL,
+    CONSTRAINT window_partials_pkey PRIMARY KEY (source_id, window_start, location, sensor_type)
+);
+-- Serves the merge of a window's partials of all partitions into its aggregate.
+CREATE INDEX IF NOT EXISTS window_partials_window ON window_partials (window_start, location, sensor_type);
+COMMENT ON TABLE window_partials IS
+    'State of the stream processor: one row per partition, window, location and sensor type; kept while it may still be needed.';
+COMMENT ON COLUMN window_partials.source_id IS 'Partition the readings came from.';
+COMMENT ON COLUMN window_partials.window_start IS 'Start of the window, UTC.';
+COMMENT ON COLUMN window_partials.location IS 'Where the sensors are.';
+COMMENT ON COLUMN window_partials.sensor_type IS 'What they measure.';
+COMMENT ON COLUMN window_partials.readings IS 'Readings of this partition in the window.';
+COMMENT ON COLUMN window_partials.sum_hundredths IS 'Exact sum of the values, hundredths.';
+COMMENT ON COLUMN window_partials.sum_squares IS 'Exact sum of the squared values, hundredths squared.';
+COMMENT ON COLUMN window_partials.min_hundredths IS 'Smallest value, hundredths.';
+COMMENT ON COLUMN window_partials.max_hundredths IS 'Largest value, hundredths.';
+COMMENT ON COLUMN window_partials.anomalies IS 'Readings with the rule-based flag set.';
+COMMENT ON COLUMN window_partials.statistical_anomalies IS 'Readings beyond 3 sigma of the baseline.';
+COMMENT ON COLUMN window_partials.usual_readings IS 'Readings flagged by neither rule nor z-score: they feed later baselines.';
+COMMENT ON COLUMN window_partials.usual_sum IS 'Their sum, hundredths.';
+COMMENT ON COLUMN window_partials.usual_squares IS 'Their sum of squares, hundredths squared.';
+COMMENT ON COLUMN window_partials.baseline_readings IS 'Readings in the baseline frozen when the window opened.';
+COMMENT ON COLUMN window_partials.baseline_sum IS 'Their sum, hundredths.';
+COMMENT ON COLUMN window_partials.baseline_squares IS 'Their sum of squares, hundredths squared.';
+
+CREATE TABLE IF NOT EXISTS late_readings (
+    source_id    INTEGER NOT NULL REFERENCES sources,
+    log_offset   BIGINT NOT NULL,
+    sensor_id    VARCHAR(100) NOT NULL,
+    sensor_type  VARCHAR(50) NOT NULL,
+    location     VARCHAR(100) NOT NULL,
+    value        NUMERIC(10,2) NOT NULL,
+    timestamp    TIMESTAMP NOT NULL,
+    anomaly      BOOLEAN NOT NULL,
+    unit         VARCHAR(20) NOT NULL,
+    window_start TIMESTAMP NOT NULL,
+    watermark    TIMESTAMP NOT NULL,
+    late_by_seconds NUMERIC NOT NULL,
+    created_at   TIMESTAMP NOT NULL DEFAULT (clock_timestamp() AT TIME ZONE 'UTC'),
+    CONSTRAINT late_readings_pkey PRIMARY KEY (source_id, log_offset)
+);
+-- Serves the dashboard's latest late readings.
+CREATE INDEX IF NOT EXISTS late_readings_created_at ON late_readings (created_at);
+COMMENT ON TABLE late_readings IS 'One row per reading that came too late for its window; it is in sensor_readings all the same.';
+COMMENT ON COLUMN late_readings.source_id IS 'Partition the message came from.';
+COMMENT ON COLUMN late_readings.log_offset IS 'Offset of the message in that partition.';
+COMMENT ON COLUMN late_readings.sensor_id IS 'Stable name of the sensor.';
+COMMENT ON COLUMN late_readings.sensor_type IS 'What it measures.';
+COMMENT ON COLUMN late_readings.location IS 'Where it is.';
+COMMENT ON COLUMN late_readings.value IS 'Measured value in unit.';
+COMMENT ON COLUMN late_readings.timestamp IS 'Event time, UTC.';
+COMMENT ON COLUMN late_readings.anomaly IS 'Rule-based flag set at the sensor.';
+COMMENT ON COLUMN late_readings.unit IS 'Unit of value.';
+COMMENT ON COLUMN late_readings.window_start IS 'Start of the window it missed, UTC.';
+COMMENT ON COLUMN late_readings.watermark IS 'Watermark of its partition when it came, UTC.';
+COMMENT ON COLUMN late_readings.late_by_seconds IS 'How far that watermark was past the window''s end, seconds; more than the allowed lateness, or the window was final.';
+COMMENT ON COLUMN late_readings.created_at IS 'When the row was written, UTC.';
+
+CREATE TABLE IF NOT EXISTS sensor_correlations (
+    window_end     TIMESTAMP NOT NULL,
+    location       VARCHAR(100) NOT NULL,
+    sensor_type_a  VARCHAR(50) NOT NULL,
+    sensor_type_b  VARCHAR(50) NOT NULL,
+    correlation    NUMERIC(6,5),
+    window_count   INTEGER NOT NULL,
+    is_final       BOOLEAN NOT NULL,
+    created_at     TIMESTAMP NOT NULL DEFAULT (clock_timestamp() AT TIME ZONE 'UTC'),
+    CONSTRAINT sensor_correlations_pkey PRIMARY KEY (window_end, location, sensor_type_a, sensor_type_b)
+);
+COMMENT ON TABLE sensor_correlations IS
+    'One row per window end, location and pair of sensor types (a < b): Pearson correlation of their window means.';
+COMMENT ON COLUMN sensor_correlations.window_end IS 'End of the latest window taken in, UTC.';
+COMMENT ON COLUMN sensor_correlations.location IS 'Where the sensors are.';
+COMMENT ON COLUMN sensor_correlations.sensor_type_a IS 'First sensor type, alphabetically.';
+COMMENT ON COLUMN sensor_correlations.sensor_type_b IS 'Second sensor type.';
+COMMENT ON COLUMN sensor_correlations.correlation IS 'Pearson correlation, -1..1; NULL when a series is constant or too short.';
+COMMENT ON COLUMN sensor_correlations.window_count IS 'Windows in which both types have a mean.';
+COMMENT ON COLUMN sensor_correlations.is_final IS 'Computed from final windows.';
+COMMENT ON COLUMN sensor_correlations.created_at IS 'When the row was last written, UTC.';
+
+-- --------------------------------------------------------------------------------------------- detector
+
+CREATE TABLE IF NOT EXISTS ml_anomaly_predictions (
+    id                  BIGINT GENERATED ALWAYS AS IDENTITY,
+    sensor_id           VARCHAR(100) NOT NULL,
+    sensor_type         VARCHAR(50) NOT NULL,
+    location            VARCHAR(100) NOT NULL,
+    value               NUMERIC(10,2) NOT NULL,
+    timestamp           TIMESTAMP NOT NULL,
+    is_anomaly          BOOLEAN,
+    anomaly_score       NUMERIC(10,6),
+    rule_based_anomaly  BOOLEAN NOT NULL,
+    created_at          TIMESTAMP NOT NULL DEFAULT (clock_timestamp() AT TIME ZONE 'UTC'),
+    reason              TEXT,
+    source_id           INTEGER NOT NULL,
+    log_offset          BIGINT NOT NULL,
+    -- Makes a second prediction of one reading impossible; joins predictions to readings.
+    CONSTRAINT ml_anomaly_predictions_pkey PRIMARY KEY (source_id, log_offset)
+);
+-- Serves the dashboard's time ranges.
+CREATE INDEX IF NOT EXISTS ml_anomaly_predictions_timestamp ON ml_anomaly_predictions (timestamp);
+-- Serves the latest anomalies: few rows, whatever the history.
+CREATE INDEX IF NOT EXISTS ml_anomaly_predictions_anomalies ON ml_anomaly_predictions (timestamp) WHERE is_anomaly;
+COMMENT ON TABLE ml_anomaly_predictions IS 'One row per reading: the detector''s verdict beside the sensor''s own rule.';
+COMMENT ON COLUMN ml_anomaly_predictions.id IS 'Number of the row.';
+COMMENT ON COLUMN ml_anomaly_predictions.sensor_id IS 'Stable name of the sensor.';
+COMMENT ON COLUMN ml_anomaly_predictions.sensor_type IS 'What it measures.';
+COMMENT ON COLUMN ml_anomaly_predictions.location IS 'Where it is.';
+COMMENT ON COLUMN ml_anomaly_predictions.value IS 'Measured value.';
+COMMENT ON COLUMN ml_anomaly_predictions.timestamp IS 'Event time, UTC.';
+COMMENT ON COLUMN ml_anomaly_predictions.is_anomaly IS 'The detector''s verdict; NULL until a model of the type is fitted.';
+COMMENT ON COLUMN ml_anomaly_predictions.anomaly_score IS 'score_samples of the forest, -1..0, lower = more anomalous; NULL until fitted.';
+COMMENT ON COLUMN ml_anomaly_predictions.rule_based_anomaly IS 'The sensor''s own flag (sensor_readings.anomaly).';
+COMMENT ON COLUMN ml_anomaly_predictions.created_at IS 'When the row was written, UTC.';
+COMMENT ON COLUMN ml_anomaly_predictions.reason IS 'For an anomaly: the feature furthest out of its band, in words.';
+COMMENT ON COLUMN ml_anomaly_predictions.source_id IS 'Partition the reading came from.';
+COMMENT ON COLUMN ml_anomaly_predictions.log_offset IS 'Offset of the reading in that partition.';
+
+CREATE TABLE IF NOT EXISTS detector_progress (
+    sensor_type  VARCHAR(50) NOT NULL,
+    source_id    INTEGER NOT NULL REFERENCES sources,
+    next_offset  BIGINT NOT NULL,
+    updated_at   TIMESTAMP NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
+    CONSTRAINT detector_progress_pkey PRIMARY KEY (sensor_type, source_id)
+);
+COMMENT ON TABLE detector_progress IS
+    'One row per sensor type and partition: how far its readings are scored. Moves in the transaction of the predictions.';
+COMMENT ON COLUMN detector_progress.sensor_type IS 'The sensor type.';
+COMMENT ON COLUMN detector_progress.source_id IS 'The partition.';
+COMMENT ON COLUMN detector_progress.next_offset IS 'First offset not yet scored.';
+COMMENT ON COLUMN detector_progress.updated_at IS 'When the row last moved.';
+
+CREATE TABLE IF NOT EXISTS detector_claims (
+    sensor_type  VARCHAR(50) PRIMARY KEY,
+    instance     TEXT NOT NULL,
+    expires_at   TIMESTAMP NOT NULL
+);
+COMMENT ON TABLE detector_claims IS 'One row per sensor type: which detector works on it. Saves work; detector_progress is the fence.';
+COMMENT ON COLUMN detector_claims.sensor_type IS 'The sensor type.';
+COMMENT ON COLUMN detector_claims.instance IS 'Detector process, as in service_status.';
+COMMENT ON COLUMN detector_claims.expires_at IS 'Others may take the type after this time, UTC.';
+
+CREATE TABLE IF NOT EXISTS detector_snapshots (
+    sensor_type  VARCHAR(50) PRIMARY KEY,
+    state        BYTEA NOT NULL,
+    progress     JSONB NOT NULL,
+    created_at   TIMESTAMP NOT NULL DEFAULT (clock_timestamp() AT TIME ZONE 'UTC')
+);
+COMMENT ON TABLE detector_snapshots IS
+    'One row per sensor type: the detector''s histories and training inputs at some progress; readings since then are replayed on restart.';
+COMMENT ON COLUMN detector_snapshots.sensor_type IS 'The sensor type.';
+COMMENT ON COLUMN detector_snapshots.state IS 'Arrays in numpy''s npz format (numbers and fixed-width text only, no pickle).';
+COMMENT ON COLUMN detector_snapshots.progress IS 'Next offset per source_id that the state stands for.';
+COMMENT ON COLUMN detector_snapshots.created_at IS 'When it was taken, UTC.';
+
+CREATE TABLE IF NOT EXISTS model_runs (
+    id                BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    sensor_type       VARCHAR(50) NOT NULL,
+    fitted_at         TIMESTAMP NOT NULL,
+    training_rows     INTEGER NOT NULL,
+    duration_seconds  NUMERIC(10,3) NOT NULL,
+    threshold         NUMERIC(10,6) NOT NULL,
+    flagged_share     NUMERIC(6,5) NOT NULL,
+    drift             NUMERIC(10,4),
+    created_at        TIMESTAMP NOT NULL DEFAULT (clock_timestamp() AT TIME ZONE 'UTC')
+);
+-- Serves the latest training of each type.
+CREATE INDEX IF NOT EXISTS model_runs_type ON model_runs (sensor_type, id);
+COMMENT ON TABLE model_runs IS 'One row per training of a sensor type''s forest.';
+COMMENT ON COLUMN model_runs.id IS 'Number of the training.';
+COMMENT ON COLUMN model_runs.sensor_type IS 'The sensor type.';
+COMMENT ON COLUMN model_runs.fitted_at IS 'Event time of the last reading trained on, UTC.';
+COMMENT ON COLUMN model_runs.training_rows IS 'Readings trained on.';
+COMMENT ON COLUMN model_runs.duration_seconds IS 'Wall time of the training, seconds.';
+COMMENT ON COLUMN model_runs.threshold IS 'Score below which a reading may be an anomaly.';
+COMMENT ON COLUMN model_runs.flagged_share IS 'Share of the training readings below the threshold.';
+COMMENT ON COLUMN model_runs.drift IS 'Population stability index of the features against the previous training; above 0.25 they moved.';
+COMMENT ON COLUMN model_runs.created_at IS 'When the row was written, UTC.';
+
+-- ---------------------------------------------------------------------------------------------- process
+
+CREATE TABLE IF NOT EXISTS service_status (
+    service     TEXT NOT NULL,
+    instance    TEXT NOT NULL,
+    state       TEXT NOT NULL,
+    started_at  TIMESTAMP NOT NULL DEFAULT (clock_timestamp() AT TIME ZONE 'UTC'),
+    updated_at  TIMESTAMP NOT NULL DEFAULT (clock_timestamp() AT TIME ZONE 'UTC'),
+    details     JSONB NOT NULL DEFAULT '{}',
+    CONSTRAINT service_status_pkey PRIMARY KEY (service, instance)
+);
+COMMENT ON TABLE service_status IS 'One row per service process: its last heartbeat. Rows a day old are removed.';
+COMMENT ON COLUMN service_status.service IS 'producer, consumer, stream_processor or ml_detector.';
+COMMENT ON COLUMN service_status.instance IS 'Host and process id.';
+COMMENT ON COLUMN service_status.state IS 'running or stopped; a row that is not renewed is a service that died.';
+COMMENT ON COLUMN service_status.started_at IS 'When the process started, UTC.';
+COMMENT ON COLUMN service_status.updated_at IS 'When it last reported, UTC; every 5 seconds while it runs.';
+COMMENT ON COLUMN service_status.details IS 'readings (since start), readings_per_s, lag, last_error and others of the service.';
+
+-- ------------------------------------------------------------------------------------------------ roles
+
+-- The dashboard's role may only read. Create it first where the owner may not create roles (docs/operations.md).
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'iot_dashboard')
+       AND EXISTS (SELECT FROM pg_roles WHERE rolname = current_user AND (rolsuper OR rolcreaterole)) THEN
+        CREATE ROLE iot_dashboard LOGIN PASSWORD 'iot_dashboard';
+    END IF;
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'iot_dashboard') THEN
+        EXECUTE format('GRANT CONNECT ON DATABASE %I TO iot_dashboard', current_database());
+        GRANT USAGE ON SCHEMA public TO iot_dashboard;
+        GRANT SELECT ON ALL TABLES IN SCHEMA public TO iot_dashboard;
+    END IF;
+END
+$$;

@@ -1,0 +1,34 @@
+"""Table service_status: one row per service process, its last heartbeat."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from psycopg2.extras import Json
+
+from db.connection import Cursor
+
+
+def report(tx: Cursor, service: str, instance: str, state: str, details: dict[str, Any]) -> None:
+    """Write a heartbeat and remove those of processes that have been silent for a day."""
+    tx.execute(
+        "INSERT INTO service_status (service, instance, state, details) VALUES (%s, %s, %s, %s)"
+        " ON CONFLICT (service, instance) DO UPDATE SET state = EXCLUDED.state,"
+        " details = EXCLUDED.details, updated_at = EXCLUDED.updated_at",
+        (service, instance, state, Json(details)),
+    )
+    tx.execute(
+        "DELETE FROM service_status"
+        " WHERE updated_at < (clock_timestamp() AT TIME ZONE 'UTC') - interval '1 day'"
+    )
+
+
+def live_instances(tx: Cursor, service: str, within_seconds: float) -> list[str]:
+    """Return the instances of a service that reported within the last ``within_seconds``, sorted."""
+    tx.execute(
+        "SELECT instance FROM service_status WHERE service = %s AND state = 'running'"
+        " AND updated_at > (clock_timestamp() AT TIME ZONE 'UTC') - make_interval(secs => %s)"
+        " ORDER BY instance",
+        (service, within_seconds),
+    )
+    return [row[0] for row in tx.fetchall()]

@@ -1,0 +1,214 @@
+"""The life of a service process: stop signals, exit statuses, waiting out an outage, heartbeats."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Protocol
+
+log = logging.getLogger(__name__)
+
+# The loops look at the stop flag at least this often; a person who pressed Ctrl-C waits no longer.
+MAX_WAIT_SECONDS = 0.2
+# A service that was told to stop and hangs (a client library that never returns) is ended after this.
+STOP_DEADLINE_SECONDS = 20.0
+HEARTBEAT_SECONDS = 5.0
+
+
+class UserError(Exception):
+    """Something only the user can mend; the text says what, which value, what is allowed, what to do."""
+
+
+class StopSignal:
+    """Set by SIGINT and SIGTERM; a service finishes the work in hand, commits it and exits with 0."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def install(self) -> StopSignal:
+        """Handle SIGINT and SIGTERM from now on."""
+        signal.signal(signal.SIGINT, self._on_signal)
+        signal.signal(signal.SIGTERM, self._on_signal)
+        return self
+
+    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
+        if not self.requested:
+            log.info("stopping signal=%s", signal.Signals(signum).name)
+            watchdog = threading.Timer(STOP_DEADLINE_SECONDS, _exit_hung)
+            watchdog.daemon = True
+            watchdog.start()
+        self.request()
+
+    def request(self) -> None:
+        """Ask the service to stop, as a signal would."""
+        self._event.set()
+
+    @property
+    def requested(self) -> bool:
+        """Whether the service has been asked to stop."""
+        return self._event.is_set()
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep for ``seconds`` or until a stop is requested; return whether it is."""
+        return self._event.wait(seconds)
+
+
+def _exit_hung() -> None:
+    # Committed work is safe; what hangs is a client library saying goodbye to a dead server.
+    log.error("stop_deadline_passed seconds=%g exiting_anyway=1", STOP_DEADLINE_SECONDS)
+    os._exit(1)
+
+
+class Outage:
+    """Waits out what is not there: one log line when it goes, one when it is back, jittered back-off.
+
+    Parameters
+    ----------
+    what : str
+        Name for the log, e.g. ``postgresql``.
+    first_delay_s, max_delay_s : float
+        Delay before the first retry and its limit, seconds; doubles in between, with jitter.
+    clock : callable
+        Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        first_delay_s: float = 0.1,
+        max_delay_s: float = 2.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.what = what
+        self.first_delay_s = first_delay_s
+        self.max_delay_s = max_delay_s
+        self.clock = clock
+        self.attempts = 0
+        self.since_s = 0.0
+        self.retry_at_s = 0.0
+
+    @property
+    def ongoing(self) -> bool:
+        """Whether the last attempt failed."""
+        return self.attempts > 0
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it is too early for the next attempt."""
+        return self.ongoing and self.clock() < self.retry_at_s
+
+    def failed(self, reason: object) -> float:
+        """Note a failed attempt; return the seconds to wait before the next."""
+        now = self.clock()
+        if not self.ongoing:
+            self.since_s = now
+            log.warning("%s_unavailable waiting=1 reason=%s", self.what, one_line(reason))
+        delay = min(self.max_delay_s, self.first_delay_s * 2**self.attempts)
+        delay *= random.uniform(0.5, 1.0)  # jitter: five services must not retry in step
+        self.attempts += 1
+        self.retry_at_s = now + delay
+        return delay
+
+    def over(self) -> None:
+        """Note a successful attempt."""
+        if self.ongoing:
+            seconds = self.clock() - self.since_s
+            log.info("%s_available after_s=%.1f attempts=%d", self.what, seconds, self.attempts + 1)
+            self.attempts = 0
+
+
+def wait_for(
+    what: str,
+    attempt: Callable[[], Any],
+    unavailable: type[Exception] | tuple[type[Exception], ...],
+    stop: StopSignal,
+) -> Any:
+    """Call ``attempt`` until it does not raise ``unavailable``; return its result.
+
+    Raises
+    ------
+    SystemExit
+        With status 0, when a stop is requested while waiting.
+    """
+    outage = Outage(what)
+    while not stop.requested:
+        try:
+            result = attempt()
+        except unavailable as problem:
+            stop.wait(outage.failed(problem))
+        else:
+            outage.over()
+            return result
+    raise SystemExit(0)
+
+
+def one_line(reason: object) -> str:
+    """Return a reason as one line for the log."""
+    return " ".join(str(reason).split())
+
+
+def instance_name() -> str:
+    """Return a name for this process that is unique among running instances: host-pid."""
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+class Report(Protocol):
+    """Writes one heartbeat; may raise nothing."""
+
+    def __call__(self, state: str, details: dict[str, Any]) -> None: ...
+
+
+class Heartbeat:
+    """Tells the log, ``service_status`` and Prometheus at a fixed interval how a service is doing.
+
+    Counters are kept by ``count``; gauges are handed to ``beat``. Rates are over the last interval.
+    """
+
+    def __init__(
+        self,
+        report: Report,
+        interval_s: float = HEARTBEAT_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.report = report
+        self.interval_s = interval_s
+        self.clock = clock
+        self.total = 0
+        self._last_total = 0
+        self._last_s = clock()
+        self._due_s = clock()  # the first beat at once: the dashboard shows a service as it starts
+
+    def count(self, readings: int) -> None:
+        """Add to the number of readings handled since the start."""
+        self.total += readings
+
+    def beat(self, state: str = "running", force: bool = False, **gauges: Any) -> None:
+        """Report if the interval has passed (or ``force``); gauges go into the details as they are."""
+        now = self.clock()
+        if now < self._due_s and not force:
+            return
+        elapsed = now - self._last_s
+        rate = (self.total - self._last_total) / elapsed if elapsed > 0 else 0.0
+        details = {"readings": self.total, "readings_per_s": round(rate, 1), **gauges}
+        log.info("heartbeat state=%s %s", state, " ".join(f"{k}={v}" for k, v in details.items()))
+        self.report(state, details)
+        self._last_total, self._last_s, self._due_s = self.total, now, now + self.interval_s
+
+
+def run_service(main: Callable[[], None]) -> None:
+    """Run a script's ``main``: exit status 0 when stopped, 2 and one line for a user's mistake."""
+    try:
+        main()
+    except UserError as problem:
+        sys.stderr.write(f"error: {one_line(problem)}\n")
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:  # before the handlers were installed
+        raise SystemExit(0) from None
