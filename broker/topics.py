@@ -1,0 +1,100 @@
+"""The topic: created if absent, and known by its identity, so that a re-created topic is never mistaken."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient, NewTopic
+
+log = logging.getLogger(__name__)
+
+# One answer of the broker; the callers retry, so that a stop request is never far away.
+REQUEST_TIMEOUT_SECONDS = 5.0
+
+
+class BrokerUnavailable(Exception):
+    """Kafka did not answer now and may later."""
+
+
+class BrokerMisconfigured(Exception):
+    """Kafka's client refuses its settings; the text says which."""
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One identity of a topic: a topic that was deleted and created again is another one."""
+
+    cluster_id: str
+    topic_id: str
+    name: str
+    partitions: int
+
+
+def admin_client(client_config: dict[str, Any]) -> AdminClient:
+    """Return an admin client.
+
+    Raises
+    ------
+    BrokerMisconfigured
+        When librdkafka refuses the configuration.
+    """
+    try:
+        return AdminClient({**client_config, "log_level": 0})
+    except KafkaException as problem:
+        raise BrokerMisconfigured(problem.args[0].str()) from problem
+
+
+def ensure_topic(admin: AdminClient, name: str, partitions: int) -> Topic:
+    """Return the topic's identity; create it with ``partitions`` partitions if it is not there.
+
+    It is created with LogAppendTime: the broker's own clock is what a reading's time is checked against.
+
+    Raises
+    ------
+    BrokerUnavailable
+        When the broker cannot be reached, or does not know the topic yet: ask again.
+    """
+    try:
+        cluster_id = admin.list_topics(timeout=REQUEST_TIMEOUT_SECONDS).cluster_id
+        if _is_embedded(cluster_id):
+            return _embedded_topic(admin, name)
+        described = admin.describe_topics(
+            TopicCollection([name]), request_timeout=REQUEST_TIMEOUT_SECONDS
+        )[name].result()
+    except KafkaException as problem:
+        if problem.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise BrokerUnavailable(problem.args[0].str()) from problem
+        _create(admin, name, partitions)
+        raise BrokerUnavailable(f"topic {name} is being created") from problem
+    if not described.partitions:
+        raise BrokerUnavailable(f"topic {name} has no partitions yet")
+    return Topic(cluster_id, str(described.topic_id), name, len(described.partitions))
+
+
+def _create(admin: AdminClient, name: str, partitions: int) -> None:
+    new_topic = NewTopic(
+        name, partitions, replication_factor=-1, config={"message.timestamp.type": "LogAppendTime"}
+    )
+    try:
+        admin.create_topics([new_topic], request_timeout=REQUEST_TIMEOUT_SECONDS)[name].result()
+        log.info("topic_created topic=%s partitions=%d", name, partitions)
+    except KafkaException as problem:
+        if problem.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+            raise BrokerUnavailable(problem.args[0].str()) from problem
+
+
+def _is_embedded(cluster_id: str) -> bool:
+    return cluster_id.startswith("mockCluster")  # what the broker inside librdkafka calls itself
+
+
+def _embedded_topic(admin: AdminClient, name: str) -> Topic:
+    # It creates a topic when asked about it, with partitions of its own number, and knows no topic ids.
+    # Everything is gone with its process, so the port it was given stands for this one life of it.
+    metadata = admin.list_topics(name, timeout=REQUEST_TIMEOUT_SECONDS)
+    ports = ",".join(str(broker.port) for broker in metadata.brokers.values())
+    return Topic(
+        metadata.cluster_id, f"embedded:{ports}", name, len(metadata.topics[name].partitions)
+    )
