@@ -96,7 +96,7 @@ class Readings:
 
 @dataclass(frozen=True)
 class Rejected:
-    """A message that is no reading: its index in the batch, the fault in one word and in a sentence."""
+    """A message that is no reading: its index in the batch, the fault as a word and a sentence."""
 
     position: int
     reason_code: str

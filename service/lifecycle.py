@@ -10,9 +10,13 @@ import socket
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 log = logging.getLogger(__name__)
 
@@ -160,6 +164,31 @@ def instance_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}"
 
 
+class Latency:
+    """Latencies since the last look, from a bounded sample of each batch."""
+
+    _PER_BATCH = 200
+
+    def __init__(self) -> None:
+        self._samples: deque[npt.NDArray[np.float64]] = deque(maxlen=100)
+
+    def add(self, milliseconds: npt.NDArray[np.float64]) -> None:
+        """Take in the latencies of one batch, milliseconds."""
+        if len(milliseconds):
+            self._samples.append(milliseconds[:: -(-len(milliseconds) // self._PER_BATCH)])
+
+    def percentiles_ms(self) -> dict[str, int]:
+        """Return p50 and p99 in milliseconds, or nothing if nothing came."""
+        if not self._samples:
+            return {}
+        p50, p99 = np.percentile(np.concatenate(self._samples), [50, 99])
+        return {"latency_ms_p50": round(p50), "latency_ms_p99": round(p99)}
+
+    def reset(self) -> None:
+        """Forget what was taken in."""
+        self._samples.clear()
+
+
 class Report(Protocol):
     """Writes one heartbeat; may raise nothing."""
 
@@ -167,9 +196,10 @@ class Report(Protocol):
 
 
 class Heartbeat:
-    """Tells the log, ``service_status`` and Prometheus at a fixed interval how a service is doing.
+    """Tells the log, ``service_status`` and Prometheus how a service is doing, when it is ``due``.
 
-    Counters are kept by ``count``; gauges are handed to ``beat``. Rates are over the last interval.
+    ``count`` counts the readings handled; gauges are handed to ``beat``. Rates are over the last
+    interval.
     """
 
     def __init__(
@@ -190,11 +220,16 @@ class Heartbeat:
         """Add to the number of readings handled since the start."""
         self.total += readings
 
+    @property
+    def due(self) -> bool:
+        """Whether the interval has passed."""
+        return self.clock() >= self._due_s
+
     def beat(self, state: str = "running", force: bool = False, **gauges: Any) -> None:
-        """Report if the interval has passed (or ``force``); gauges go into the details as they are."""
-        now = self.clock()
-        if now < self._due_s and not force:
+        """Report if due (or ``force``); gauges go into the details as they are."""
+        if not (self.due or force):
             return
+        now = self.clock()
         elapsed = now - self._last_s
         rate = (self.total - self._last_total) / elapsed if elapsed > 0 else 0.0
         details = {"readings": self.total, "readings_per_s": round(rate, 1), **gauges}

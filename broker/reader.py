@@ -1,0 +1,301 @@
+"""The way from Kafka: batches per partition, read from offsets that the caller holds, not Kafka.
+
+Life of a partition here: *assigned* by the group and paused -> ``start`` at the offset that
+PostgreSQL holds -> read -> *revoked*. After any failed transaction the caller calls ``rewind``, which
+puts every partition back to the beginning of that life: what was in memory is forgotten, the
+database decides.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from broker.topics import BrokerMisconfigured, BrokerUnavailable, Topic
+
+log = logging.getLogger(__name__)
+
+# Six seconds without a heartbeat and the group gives a process's partitions to the others.
+SESSION_TIMEOUT_MS = 6_000
+# Looking up the ends of a log: the loop must get back to its stop flag.
+LOOKUP_TIMEOUT_SECONDS = 2.0
+# A broker that has just come back may show a shorter log for a moment; one that lost data keeps to it.
+BEYOND_END_SECONDS = 10.0
+
+_TOPIC_GONE = {
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.UNKNOWN_TOPIC_ID,
+    KafkaError.INCONSISTENT_TOPIC_ID,
+    KafkaError._UNKNOWN_TOPIC,
+    KafkaError._UNKNOWN_PARTITION,
+}
+_OUT_OF_RANGE = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}
+
+
+class OffsetBeyondEnd(Exception):
+    """The stored offset lies behind the end of the log: the topic lost messages that were stored."""
+
+
+class TopicChanged(Exception):
+    """The topic was deleted, or deleted and created again: its offsets mean nothing any more."""
+
+
+@dataclass(frozen=True)
+class PartitionBatch:
+    """Messages of one partition, in log order, and where the next one will be.
+
+    Attributes
+    ----------
+    payloads : list of bytes or None
+        Message values; None is a tombstone.
+    offsets, timestamp_ms : array of int64
+        Offset and Kafka timestamp (ms since the epoch, negative = unknown) of each message.
+    next_offset : int
+        Where reading goes on; logs have gaps, so it need not be the last offset + 1.
+    is_at_end : bool
+        The batch reached the end of the log.
+    """
+
+    partition: int
+    payloads: list[bytes | None]
+    offsets: npt.NDArray[np.int64]
+    timestamp_ms: npt.NDArray[np.int64]
+    next_offset: int
+    is_at_end: bool
+
+    def __len__(self) -> int:
+        return len(self.payloads)
+
+
+class TopicReader:
+    """A member of a consumer group that reads from offsets its caller gives it.
+
+    Parameters
+    ----------
+    client_config : dict
+        librdkafka properties: brokers and security.
+    admin : AdminClient
+        For looking up the ends of logs.
+    group : str
+        Consumer group; its offsets in Kafka are written for lag tools and never read.
+    topic : Topic
+        The identity to read.
+    group_protocol : {"classic", "consumer"}
+        ``consumer`` is KIP-848.
+    """
+
+    def __init__(
+        self,
+        client_config: dict[str, Any],
+        admin: AdminClient,
+        group: str,
+        topic: Topic,
+        group_protocol: str,
+    ) -> None:
+        self.topic = topic
+        self._admin = admin
+        self._beyond_end_since: dict[int, float] = {}
+        self.assigned: set[int] = set()
+        self.waiting: set[int] = set()
+        """Partitions of ``assigned`` that are paused until ``start`` says where."""
+        config = {
+            **client_config,
+            "group.id": group,
+            "group.protocol": group_protocol,
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            # A silent jump to the start or end would double or lose readings.
+            "auto.offset.reset": "error",
+            "queued.min.messages": 200_000,
+            "queued.max.messages.kbytes": 65_536,
+            "fetch.message.max.bytes": 10_485_760,
+            "log_level": 0,
+        }
+        if group_protocol == "classic":
+            config |= {
+                "partition.assignment.strategy": "cooperative-sticky",
+                "session.timeout.ms": SESSION_TIMEOUT_MS,
+                "heartbeat.interval.ms": SESSION_TIMEOUT_MS // 4,
+            }
+        try:
+            self._consumer = Consumer(config)
+        except KafkaException as problem:
+            raise BrokerMisconfigured(problem.args[0].str()) from problem
+        self._consumer.subscribe(
+            [topic.name],
+            on_assign=self._on_assign,
+            on_revoke=self._on_revoke,
+            on_lost=self._on_revoke,
+        )
+
+    # Callbacks run inside poll(); an exception in one surfaces there as a SystemError, so they only
+    # note what happened and the caller's loop does the work.
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        for partition in partitions:
+            partition.offset = 0  # any: it is paused before a message is handed out, then sought
+        consumer.incremental_assign(partitions)
+        consumer.pause(partitions)
+        numbers = {p.partition for p in partitions}
+        self.assigned |= numbers
+        self.waiting |= numbers
+        log.info("partitions_assigned partitions=%s", _listed(numbers))
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        consumer.incremental_unassign(partitions)
+        numbers = {p.partition for p in partitions}
+        self.assigned -= numbers
+        self.waiting -= numbers
+        log.info("partitions_revoked partitions=%s", _listed(numbers))
+
+    def start(self, next_offsets: Mapping[int, int]) -> None:
+        """Read these partitions from these offsets on.
+
+        Raises
+        ------
+        BrokerUnavailable
+            When a partition cannot be positioned now; it stays in ``waiting``.
+        OffsetBeyondEnd
+            When the log has been shorter than an offset for ten seconds.
+        """
+        firsts = self._look_up(next_offsets, OffsetSpec.earliest())
+        ends = self._look_up(next_offsets, OffsetSpec.latest())
+        for partition, stored in next_offsets.items():
+            offset = self._checked_offset(partition, stored, firsts[partition], ends[partition])
+            position = TopicPartition(self.topic.name, partition, offset)
+            try:
+                self._consumer.seek(position)  # before resume, or messages in between are skipped
+                self._consumer.resume([position])
+            except KafkaException as problem:
+                raise BrokerUnavailable(problem.args[0].str()) from problem
+            self.waiting.discard(partition)
+
+    def _checked_offset(self, partition: int, offset: int, first: int, end: int) -> int:
+        if offset < first:
+            log.error(
+                "readings_expired topic=%s partition=%d from_offset=%d to_offset=%d"
+                " reason=deleted_by_retention_before_they_were_read",
+                *(self.topic.name, partition, offset, first),
+            )
+            return first
+        if offset > end:
+            since_s = self._beyond_end_since.setdefault(partition, time.monotonic())
+            text = f"offset {offset} of {self.topic.name}[{partition}] is beyond its end {end}"
+            if time.monotonic() - since_s > BEYOND_END_SECONDS:
+                raise OffsetBeyondEnd(text)
+            raise BrokerUnavailable(text)
+        self._beyond_end_since.pop(partition, None)
+        return offset
+
+    def rewind(self) -> None:
+        """Pause everything until ``start`` is called again."""
+        self._consumer.pause([TopicPartition(self.topic.name, p) for p in self.assigned])
+        self.waiting = set(self.assigned)
+
+    def poll(self, max_messages: int, timeout_s: float) -> list[PartitionBatch]:
+        """Return what arrives within ``timeout_s``, by partition; serves rebalances meanwhile.
+
+        Raises
+        ------
+        TopicChanged
+            When the broker no longer knows the topic, or knows another one of its name.
+        BrokerMisconfigured
+            When the client can never work, e.g. it may not read the topic.
+        """
+        messages: dict[int, list[Message]] = {}
+        ends: dict[int, int] = {}
+        for message in self._consumer.consume(max_messages, timeout_s):
+            error = message.error()
+            if error is None:
+                messages.setdefault(message.partition() or 0, []).append(message)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                ends[message.partition() or 0] = message.offset() or 0
+            else:
+                self._on_error(error)
+        return [
+            _batch(p, messages.get(p, []), ends.get(p))
+            for p in sorted({*messages, *ends} & (self.assigned - self.waiting))
+        ]
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.code() in _TOPIC_GONE:
+            raise TopicChanged(error.str())
+        if error.code() in _OUT_OF_RANGE:
+            log.warning("offset_out_of_range reason=%s", error.str())
+            self.rewind()
+        elif error.fatal() or error.code() in (
+            KafkaError.TOPIC_AUTHORIZATION_FAILED,
+            KafkaError.GROUP_AUTHORIZATION_FAILED,
+        ):
+            raise BrokerMisconfigured(error.str())
+        else:
+            log.debug("kafka_error code=%s reason=%s", error.name(), error.str())
+
+    def end_offsets(self, partitions: Iterable[int]) -> dict[int, int]:
+        """Ask the broker for the offset after the last message of each partition.
+
+        Raises
+        ------
+        BrokerUnavailable
+            When it does not answer.
+        """
+        return self._look_up(partitions, OffsetSpec.latest())
+
+    def _look_up(self, partitions: Iterable[int], spec: OffsetSpec) -> dict[int, int]:
+        # Not asked over the consumer's own connection: there the answer waits behind a pending fetch.
+        wanted = {TopicPartition(self.topic.name, p): spec for p in partitions}
+        try:
+            answers = self._admin.list_offsets(wanted, request_timeout=LOOKUP_TIMEOUT_SECONDS)
+            return {tp.partition: answer.result().offset for tp, answer in answers.items()}
+        except KafkaException as problem:
+            raise BrokerUnavailable(problem.args[0].str()) from problem
+
+    def end_offset(self, partition: int) -> int | None:
+        """Return the end of a partition's log as last fetched; None = not yet known."""
+        _, high = self._consumer.get_watermark_offsets(
+            TopicPartition(self.topic.name, partition), cached=True
+        )
+        return high if high >= 0 else None
+
+    def commit(self, next_offsets: Mapping[int, int]) -> None:
+        """Tell Kafka, for lag tools; what counts are PostgreSQL's offsets, so this may fail."""
+        positions = [TopicPartition(self.topic.name, p, o) for p, o in next_offsets.items()]
+        try:
+            self._consumer.commit(offsets=positions, asynchronous=True)
+        except KafkaException as problem:
+            log.debug("kafka_commit_failed reason=%s", problem.args[0].str())
+
+    def close(self) -> None:
+        """Leave the group."""
+        self._consumer.close()
+
+    def __enter__(self) -> TopicReader:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+def _batch(partition: int, messages: list[Message], end: int | None) -> PartitionBatch:
+    offsets = np.array([m.offset() for m in messages], dtype=np.int64)
+    last = int(offsets[-1]) + 1 if messages else 0
+    return PartitionBatch(
+        partition,
+        [m.value() for m in messages],
+        offsets,
+        np.array([m.timestamp()[1] for m in messages], dtype=np.int64),
+        max(last, end or 0),
+        end is not None and end >= last,
+    )
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    return ",".join(str(n) for n in sorted(numbers)) or "none"

@@ -1,0 +1,157 @@
+"""Store every message of the topic in PostgreSQL, exactly once.
+
+Reads    the Kafka topic
+Writes   sensor_readings, sensor_types; what is no reading goes to dead_letters
+Promises every message is in one of the two exactly once, through any crash, because the offsets
+         (stream_offsets) move in the same transaction as the rows (service/stream.py)
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from broker.reader import PartitionBatch
+from broker.topics import Topic
+from config import load_settings_or_exit
+from db import dead_letters, readings
+from db.connection import Cursor, Database
+from db.dead_letters import DeadLetter
+from db.heartbeat import BackgroundReporter
+from db.offsets import Position
+from pipeline.reading import Readings, Rejected, decode_batch
+from service.cli import service_parser
+from service.lifecycle import Heartbeat, Latency, StopSignal, instance_name, run_service
+from service.logs import setup_logging
+from service.stream import Stream, run_stream
+
+GROUP = "consumer"
+# One transaction: large enough for COPY to be the cost, small enough for a row to be seen soon.
+MAX_BATCH_MESSAGES = 10_000
+BATCH_TIMEOUT_SECONDS = 0.2
+# Beyond this somebody makes sensor types up; they are asked for again rather than held in memory.
+MAX_KNOWN_TYPES = 100_000
+
+
+class StoreReadings:
+    """Rows for readings, dead letters for everything else."""
+
+    def __init__(self, dead_letter_rows_per_hour: int) -> None:
+        self.rows_per_hour = dead_letter_rows_per_hour
+        self.latency = Latency()
+        self.rejected = 0
+        self.known_types: set[tuple[str, int]] = set()
+
+    def start(
+        self, tx: Cursor, topic: Topic, sources: dict[int, int], at: dict[int, Position]
+    ) -> None:
+        """Forget what was known as registered: the transaction that did it may have failed."""
+        self.topic = topic.name
+        self.sources = sources
+        self.known_types.clear()
+
+    def retain(self, partitions: set[int]) -> None:
+        """Do nothing: there is no state."""
+
+    def is_due(self, batches: Sequence[PartitionBatch]) -> bool:
+        """Return whether a message has come."""
+        return any(len(batch) for batch in batches)
+
+    def store(self, tx: Cursor, batches: Sequence[PartitionBatch]) -> dict[int, Position]:
+        """Store the messages of one poll."""
+        payloads = [payload for batch in batches for payload in batch.payloads]
+        timestamp_ms = np.concatenate([batch.timestamp_ms for batch in batches])
+        offsets = np.concatenate([batch.offsets for batch in batches])
+        partitions = np.repeat([b.partition for b in batches], [len(b) for b in batches])
+        source_ids = np.repeat(
+            [self.sources[b.partition] for b in batches], [len(b) for b in batches]
+        )
+
+        decoded, rejected = decode_batch(payloads, timestamp_ms)
+        self._register_types(tx, decoded, source_ids, offsets)
+        readings.insert(tx, source_ids, offsets, decoded)
+        if rejected:
+            self._reject(tx, rejected, payloads, partitions, offsets)
+        self.latency.add(time.time() * 1000 - timestamp_ms)
+        return {batch.partition: Position(batch.next_offset) for batch in batches}
+
+    def _register_types(self, tx: Cursor, decoded: Readings, source_ids: Any, offsets: Any) -> None:
+        pairs = zip(decoded.sensor_type, source_ids[decoded.position].tolist(), strict=True)
+        first_row: dict[tuple[str, int], int] = {}
+        for row, pair in enumerate(pairs):
+            first_row.setdefault(pair, row)
+        new = {pair: row for pair, row in first_row.items() if pair not in self.known_types}
+        if new:
+            first_offsets = offsets[decoded.position[list(new.values())]].tolist()
+            readings.register_types(
+                tx, [(*pair, o) for pair, o in zip(new, first_offsets, strict=True)]
+            )
+            if len(self.known_types) > MAX_KNOWN_TYPES:
+                self.known_types.clear()
+            self.known_types |= new.keys()
+
+    def _reject(
+        self,
+        tx: Cursor,
+        rejected: list[Rejected],
+        payloads: list[bytes | None],
+        partitions: Any,
+        offsets: Any,
+    ) -> None:
+        letters: dict[int, list[DeadLetter]] = {}
+        for each in rejected:
+            at = each.position
+            letters.setdefault(int(partitions[at]), []).append(
+                DeadLetter(int(offsets[at]), payloads[at], each.reason_code, each.reason)
+            )
+        for partition, of_partition in letters.items():
+            dead_letters.insert(
+                tx, self.sources[partition], self.topic, partition, of_partition, self.rows_per_hour
+            )
+        self.rejected += len(rejected)
+
+    def gauges(self) -> dict[str, Any]:
+        """Return messages rejected since the start, and latency from the broker to the stored row."""
+        gauges = {"rejected": self.rejected, **self.latency.percentiles_ms()}
+        self.latency.reset()
+        return gauges
+
+
+def parse_args() -> argparse.Namespace:
+    """Return the command line."""
+    parser = service_parser(__doc__)
+    parser.add_argument(
+        "--once", action="store_true", help="catch up to the end of the topic, then exit"
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run until stopped."""
+    args = parse_args()
+    settings = load_settings_or_exit()
+    setup_logging(GROUP, settings.log_level, settings.log_format)
+    stop = StopSignal().install()
+    stream = Stream(
+        settings.kafka_client,
+        settings.kafka_topic,
+        settings.kafka_partitions,
+        GROUP,
+        settings.kafka_group_protocol,
+        MAX_BATCH_MESSAGES,
+        BATCH_TIMEOUT_SECONDS,
+        args.once,
+    )
+    reporter = BackgroundReporter(settings.database_url, GROUP, instance_name())
+    with reporter, Database(settings.database_url, GROUP) as database:
+        beat = Heartbeat(reporter)
+        run_stream(stream, StoreReadings(settings.dead_letter_rows_per_hour), database, beat, stop)
+        beat.beat("stopped", force=True)
+
+
+if __name__ == "__main__":
+    run_service(main)

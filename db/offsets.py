@@ -1,0 +1,128 @@
+"""Tables sources and stream_offsets: how far each service's results reach, moved with the rows."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from psycopg2.extras import execute_values
+
+from db.connection import Cursor
+
+log = logging.getLogger(__name__)
+
+
+class StaleCheckpoint(Exception):
+    """The stored offset is not the one this process last read or wrote: another owner has moved it."""
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a partition stands: the first offset not yet processed, and the watermark if it has one."""
+
+    next_offset: int
+    watermark: datetime | None = None
+
+
+def register_sources(
+    tx: Cursor, cluster_id: str, topic_id: str, topic: str, partitions: int
+) -> dict[int, int]:
+    """Return the source_id of each partition of this identity of the topic, adding what is new."""
+    execute_values(
+        tx,
+        "INSERT INTO sources (cluster_id, topic_id, topic, partition) VALUES %s"
+        " ON CONFLICT ON CONSTRAINT sources_identity DO NOTHING",
+        [(cluster_id, topic_id, topic, p) for p in range(partitions)],
+    )
+    tx.execute(
+        "SELECT partition, source_id FROM sources WHERE cluster_id = %s AND topic_id = %s",
+        (cluster_id, topic_id),
+    )
+    source_ids = dict(tx.fetchall())
+    tx.execute(
+        "SELECT count(*) FROM stream_offsets JOIN sources USING (source_id)"
+        " WHERE topic = %s AND (cluster_id, topic_id) <> (%s, %s)"
+        " AND NOT EXISTS (SELECT FROM stream_offsets WHERE source_id = ANY(%s))",
+        (topic, cluster_id, topic_id, list(source_ids.values())),
+    )
+    if tx.fetchone()[0]:
+        log.warning(
+            "topic_recreated topic=%s topic_id=%s action=start_at_its_beginning", topic, topic_id
+        )
+    return source_ids
+
+
+class Checkpoint:
+    """The offsets of one consumer group that this process last read or wrote.
+
+    Parameters
+    ----------
+    group : str
+        Consumer group.
+
+    Attributes
+    ----------
+    source_ids : mapping
+        Source id of every partition of the topic.
+    """
+
+    def __init__(self, group: str) -> None:
+        self.group = group
+        self.source_ids: Mapping[int, int] = {}
+        self.next_offsets: dict[int, int] = {}
+
+    def load(self, tx: Cursor, partitions: Iterable[int]) -> dict[int, Position]:
+        """Return where the partitions stand; one that was never read stands at 0."""
+        source_ids = {self.source_ids[p]: p for p in partitions}
+        execute_values(
+            tx,
+            "INSERT INTO stream_offsets (consumer_group, source_id) VALUES %s ON CONFLICT DO NOTHING",
+            [(self.group, source_id) for source_id in sorted(source_ids)],
+        )
+        tx.execute(
+            "SELECT source_id, next_offset, watermark FROM stream_offsets"
+            " WHERE consumer_group = %s AND source_id = ANY(%s)",
+            (self.group, list(source_ids)),
+        )
+        positions = {source_ids[s]: Position(offset, mark) for s, offset, mark in tx.fetchall()}
+        self.next_offsets |= {p: position.next_offset for p, position in positions.items()}
+        return positions
+
+    def advance(
+        self, tx: Cursor, moves: Mapping[int, Position], end_offsets: Mapping[int, int | None]
+    ) -> None:
+        """Move the offsets; the last statement before the commit.
+
+        Conditional, so that a process that lost its partitions without knowing (stopped, cut off) cannot
+        write; last, so that one that is stopped in its transaction holds no lock on them.
+
+        Raises
+        ------
+        StaleCheckpoint
+            When a stored offset is not the expected one: the transaction must be rolled back.
+        """
+        for partition in sorted(moves):  # in one order everywhere, or two processes deadlock
+            move, expected = moves[partition], self.next_offsets[partition]
+            if move.next_offset < expected:
+                raise StaleCheckpoint(
+                    f"partition={partition} next_offset={move.next_offset} expected_at_least={expected}"
+                )
+            tx.execute(
+                "UPDATE stream_offsets SET next_offset = %s, end_offset = greatest(%s, %s),"
+                " watermark = %s, updated_at = clock_timestamp() AT TIME ZONE 'UTC'"
+                " WHERE consumer_group = %s AND source_id = %s AND next_offset = %s",
+                (
+                    *(
+                        move.next_offset,
+                        end_offsets.get(partition),
+                        move.next_offset,
+                        move.watermark,
+                    ),
+                    *(self.group, self.source_ids[partition], expected),
+                ),
+            )
+            if tx.rowcount != 1:
+                raise StaleCheckpoint(f"partition={partition} expected_next_offset={expected}")
+        self.next_offsets |= {p: move.next_offset for p, move in moves.items()}
