@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from broker.reader import PartitionBatch
-from broker.topics import Topic
+from broker.reader import PartitionBatch, TopicReader
 from config import load_settings_or_exit
 from db import dead_letters, readings
 from db.connection import Cursor, Database
@@ -47,10 +46,10 @@ class StoreReadings:
         self.known_types: set[tuple[str, int]] = set()
 
     def start(
-        self, tx: Cursor, topic: Topic, sources: dict[int, int], at: dict[int, Position]
+        self, tx: Cursor, reader: TopicReader, sources: dict[int, int], at: dict[int, Position]
     ) -> None:
         """Forget what was known as registered: the transaction that did it may have failed."""
-        self.topic = topic.name
+        self.topic = reader.topic.name
         self.sources = sources
         self.known_types.clear()
 

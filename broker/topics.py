@@ -1,4 +1,4 @@
-"""The topic: created if absent, and known by its identity, so that a re-created topic is never mistaken."""
+"""The topic: created if absent, and known by its identity, so that a re-created one is noticed."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def admin_client(client_config: dict[str, Any]) -> AdminClient:
 def ensure_topic(admin: AdminClient, name: str, partitions: int) -> Topic:
     """Return the topic's identity; create it with ``partitions`` partitions if it is not there.
 
-    It is created with LogAppendTime: the broker's own clock is what a reading's time is checked against.
+    It is created with LogAppendTime: a reading's time is checked against the broker's own clock.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def ensure_topic(admin: AdminClient, name: str, partitions: int) -> Topic:
         When the broker cannot be reached, or does not know the topic yet: ask again.
     """
     try:
-        cluster_id = admin.list_topics(timeout=REQUEST_TIMEOUT_SECONDS).cluster_id
+        cluster_id = admin.list_topics(timeout=REQUEST_TIMEOUT_SECONDS).cluster_id or ""
         if _is_embedded(cluster_id):
             return _embedded_topic(admin, name)
         described = admin.describe_topics(
@@ -91,10 +91,10 @@ def _is_embedded(cluster_id: str) -> bool:
 
 
 def _embedded_topic(admin: AdminClient, name: str) -> Topic:
-    # It creates a topic when asked about it, with partitions of its own number, and knows no topic ids.
-    # Everything is gone with its process, so the port it was given stands for this one life of it.
+    # It creates a topic when asked about it, with a number of partitions of its own, and knows no topic
+    # ids. Everything is gone with its process, so its port stands for this one life of it.
     metadata = admin.list_topics(name, timeout=REQUEST_TIMEOUT_SECONDS)
     ports = ",".join(str(broker.port) for broker in metadata.brokers.values())
     return Topic(
-        metadata.cluster_id, f"embedded:{ports}", name, len(metadata.topics[name].partitions)
+        metadata.cluster_id or "", f"embedded:{ports}", name, len(metadata.topics[name].partitions)
     )

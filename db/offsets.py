@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 
 from psycopg2.extras import execute_values
 
 from db.connection import Cursor
+from db.times import to_microseconds, to_timestamp
 
 log = logging.getLogger(__name__)
 
@@ -20,10 +20,10 @@ class StaleCheckpoint(Exception):
 
 @dataclass(frozen=True)
 class Position:
-    """Where a partition stands: the first offset not yet processed, and the watermark if it has one."""
+    """First offset not yet processed, and the watermark (us since the epoch) if there is one."""
 
     next_offset: int
-    watermark: datetime | None = None
+    watermark_us: int | None = None
 
 
 def register_sources(
@@ -86,7 +86,10 @@ class Checkpoint:
             " WHERE consumer_group = %s AND source_id = ANY(%s)",
             (self.group, list(source_ids)),
         )
-        positions = {source_ids[s]: Position(offset, mark) for s, offset, mark in tx.fetchall()}
+        positions = {
+            source_ids[s]: Position(offset, None if mark is None else to_microseconds(mark))
+            for s, offset, mark in tx.fetchall()
+        }
         self.next_offsets |= {p: position.next_offset for p, position in positions.items()}
         return positions
 
@@ -107,19 +110,15 @@ class Checkpoint:
             move, expected = moves[partition], self.next_offsets[partition]
             if move.next_offset < expected:
                 raise StaleCheckpoint(
-                    f"partition={partition} next_offset={move.next_offset} expected_at_least={expected}"
+                    f"partition={partition} next_offset={move.next_offset} stored={expected}"
                 )
+            mark = None if move.watermark_us is None else to_timestamp(move.watermark_us)
             tx.execute(
                 "UPDATE stream_offsets SET next_offset = %s, end_offset = greatest(%s, %s),"
                 " watermark = %s, updated_at = clock_timestamp() AT TIME ZONE 'UTC'"
                 " WHERE consumer_group = %s AND source_id = %s AND next_offset = %s",
                 (
-                    *(
-                        move.next_offset,
-                        end_offsets.get(partition),
-                        move.next_offset,
-                        move.watermark,
-                    ),
+                    *(move.next_offset, end_offsets.get(partition), move.next_offset, mark),
                     *(self.group, self.source_ids[partition], expected),
                 ),
             )

@@ -11,7 +11,7 @@ import time
 class TextFormatter(logging.Formatter):
     """``2026-01-31T12:00:00.000Z INFO consumer batch_stored rows=200 lag=0``."""
 
-    converter = time.gmtime  # UTC, like every time in the tables
+    converter = staticmethod(time.gmtime)  # UTC, like every time in the tables
     default_time_format = "%Y-%m-%dT%H:%M:%S"
     default_msec_format = "%s.%03dZ"
 

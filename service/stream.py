@@ -62,9 +62,9 @@ class Handler(Protocol):
     """What a service does with the messages."""
 
     def start(
-        self, tx: Cursor, topic: Topic, sources: dict[int, int], at: dict[int, Position]
+        self, tx: Cursor, reader: TopicReader, sources: dict[int, int], at: dict[int, Position]
     ) -> None:
-        """Load the state of partitions that begin at these positions; ``sources`` are all source ids."""
+        """Load the state of partitions that begin ``at``; ``sources`` are all source ids."""
 
     def retain(self, partitions: set[int]) -> None:
         """Forget the state of all other partitions."""
@@ -179,7 +179,7 @@ def _start(
         )
         checkpoint.source_ids = sources
         positions = checkpoint.load(tx, reader.waiting)
-        handler.start(tx, topic, sources, positions)
+        handler.start(tx, reader, sources, positions)
     reader.start({p: position.next_offset for p, position in positions.items()})
 
 

@@ -1,0 +1,305 @@
+"""Tumbling event-time windows of one partition: sums that are exact, late readings, 3-sigma verdicts.
+
+Windows are half-open, ``[start, start + window)``, aligned to the epoch. All sums are whole numbers of
+hundredths, so no order, batching or merging of readings changes a digit.
+
+The watermark of a partition is the largest event time seen minus an allowance for disorder. It never
+falls. A reading is late when the watermark before it had passed its window's end + allowed lateness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from math import isqrt, sqrt
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.reading import Readings
+
+Ints = npt.NDArray[np.int64]
+
+# A z-score needs a spread worth the name; with fewer readings there is no verdict.
+BASELINE_MIN_READINGS = 30
+# Fewer than one reading in 370 of a normal series lies beyond 3 sigma.
+SIGMAS = 3.0
+# A series that never moved has spread 0; one hundredth is the resolution its values are stored with.
+MIN_STDDEV_HUNDREDTHS = 1.0
+# Baselines do not reach further back than this, so that groups long silent can be let go.
+BASELINE_MAX_AGE_US = 7 * 86_400 * 1_000_000
+
+# Before the first reading nothing is late.
+_NO_WATERMARK = -(2**62)
+
+
+@dataclass(frozen=True)
+class WindowRules:
+    """Lengths in microseconds of event time; ``baseline_windows`` is a number of windows."""
+
+    window_us: int
+    allowed_lateness_us: int
+    out_of_orderness_us: int
+    baseline_windows: int
+
+
+@dataclass(frozen=True, order=True)
+class WindowKey:
+    """One window of one group."""
+
+    start_us: int
+    location: str
+    sensor_type: str
+
+
+@dataclass
+class Sums:
+    """Number, sum (hundredths) and sum of squares (hundredths squared) of some readings; exact."""
+
+    readings: int = 0
+    total: int = 0
+    squares: int = 0
+
+    def add(self, other: Sums) -> None:
+        """Take in another."""
+        self.readings += other.readings
+        self.total += other.total
+        self.squares += other.squares
+
+    @classmethod
+    def of(cls, hundredths: Ints) -> Sums:
+        """Return the sums of an array.
+
+        Squares reach 1e20 and overflow 64 bits, so a value is split: v = high * 2^17 + low.
+        """
+        high, low = hundredths >> 17, hundredths & 0x1FFFF
+        squares = (int(high @ high) << 34) + (int(high @ low) << 18) + int(low @ low)
+        return cls(len(hundredths), int(hundredths.sum()), squares)
+
+    def mean(self) -> int:
+        """Return the mean in hundredths, rounded half even."""
+        return _round_half_even(self.total, self.readings)
+
+    def stddev(self) -> int:
+        """Return the population standard deviation in hundredths, correctly rounded (half even)."""
+        n = self.readings
+        variance = n * self.squares - self.total**2  # times n squared
+        floor = isqrt(variance) // n
+        # sqrt(variance) / n against floor + 1/2, without leaving whole numbers
+        beyond_half = 4 * variance - (2 * floor + 1) ** 2 * n**2
+        return floor + (beyond_half > 0 or (beyond_half == 0 and floor % 2 == 1))
+
+
+def _round_half_even(numerator: int, denominator: int) -> int:
+    quotient, rest = divmod(numerator, denominator)
+    return quotient + (2 * rest > denominator or (2 * rest == denominator and quotient % 2 == 1))
+
+
+@dataclass
+class Partial:
+    """What one partition contributes to one window of one group.
+
+    ``usual`` are the readings that neither the sensor's rule nor the z-score flagged: they feed the
+    baselines of later windows. ``baseline`` was frozen when the window opened.
+    """
+
+    all: Sums = field(default_factory=Sums)
+    minimum: int = 2**62
+    maximum: int = -(2**62)
+    anomalies: int = 0
+    statistical_anomalies: int = 0
+    usual: Sums = field(default_factory=Sums)
+    baseline: Sums = field(default_factory=Sums)
+
+    def add(self, hundredths: Ints, flags: npt.NDArray[np.bool_]) -> None:
+        """Take in readings of the window, in any order: verdicts follow from the frozen baseline."""
+        unusual = is_unusual(hundredths, self.baseline)
+        self.all.add(Sums.of(hundredths))
+        self.minimum = min(self.minimum, int(hundredths.min()))
+        self.maximum = max(self.maximum, int(hundredths.max()))
+        self.anomalies += int(flags.sum())
+        self.statistical_anomalies += int(unusual.sum())
+        self.usual.add(Sums.of(hundredths[~(unusual | flags)]))
+
+
+def is_unusual(hundredths: Ints, baseline: Sums) -> npt.NDArray[np.bool_]:
+    """Return which values lie beyond 3 sigma of a baseline; none while the baseline is too short.
+
+    The baseline must not hold the values themselves: among n readings |z| cannot exceed
+    (n - 1) / sqrt(n), so a small window could never flag anything (Shiffler 1988, Maximum Z scores and
+    outliers, The American Statistician 42).
+    """
+    n = baseline.readings
+    if n < BASELINE_MIN_READINGS:
+        return np.zeros(len(hundredths), dtype=np.bool_)
+    mean = baseline.total / n
+    stddev = sqrt(max(0, n * baseline.squares - baseline.total**2)) / n
+    limit = SIGMAS * max(stddev, MIN_STDDEV_HUNDREDTHS)
+    unusual: npt.NDArray[np.bool_] = np.abs(hundredths - mean) > limit
+    return unusual
+
+
+@dataclass(frozen=True)
+class Late:
+    """Readings that missed their window: rows of the batch, and the watermark each one met."""
+
+    rows: npt.NDArray[np.intp]
+    window_start_us: Ints
+    watermark_us: Ints
+
+
+class PartitionWindows:
+    """All open windows of one partition, and the recent ones that baselines are made of.
+
+    Parameters
+    ----------
+    rules : WindowRules
+        Lengths.
+    watermark_us : int or None
+        Where the partition stands; None before its first reading.
+    partials : mapping
+        State to go on with.
+    """
+
+    def __init__(
+        self,
+        rules: WindowRules,
+        watermark_us: int | None = None,
+        partials: Iterable[tuple[WindowKey, Partial]] = (),
+    ) -> None:
+        self.rules = rules
+        self.watermark_us = watermark_us
+        self._groups: dict[tuple[str, str], dict[int, Partial]] = {}
+        for key, partial in partials:
+            self._groups.setdefault((key.location, key.sensor_type), {})[key.start_us] = partial
+
+    def __len__(self) -> int:
+        """Return the number of windows held."""
+        return sum(len(windows) for windows in self._groups.values())
+
+    def add(
+        self, readings: Readings, final: Collection[WindowKey] = ()
+    ) -> tuple[dict[WindowKey, Partial], Late]:
+        """Take in readings in log order.
+
+        Parameters
+        ----------
+        final : collection of WindowKey
+            Windows known to be final although this partition's watermark has not passed them.
+
+        Returns
+        -------
+        changed : dict
+            The partials that changed; the same objects that this keeps.
+        late : Late
+            Readings that were not taken in.
+        """
+        times = readings.timestamp_us
+        starts = times - times % self.rules.window_us
+        before = self._watermarks_before(times)
+        closes = starts + self.rules.window_us + self.rules.allowed_lateness_us
+        is_late = before >= closes
+        pairs = list(zip(readings.location, readings.sensor_type, strict=True))
+        for key in final:
+            same_group = np.array([p == (key.location, key.sensor_type) for p in pairs], dtype=bool)
+            is_late |= same_group & (starts == key.start_us)
+
+        changed: dict[WindowKey, Partial] = {}
+        taken = np.flatnonzero(~is_late)
+        codes: dict[tuple[str, str], int] = {}
+        group_of_row = np.array([codes.setdefault(p, len(codes)) for p in pairs], dtype=np.int64)
+        order = taken[np.argsort(group_of_row[taken], kind="stable")]  # by group, in log order
+        ends = np.searchsorted(group_of_row[order], np.arange(len(codes)), side="right")
+        begin = 0
+        for group, end in zip(codes, ends.tolist(), strict=True):
+            rows = order[begin:end]
+            begin = end
+            if len(rows):
+                self._add_to_group(
+                    group, starts[rows], readings.hundredths[rows], readings.anomaly[rows], changed
+                )
+        late = np.flatnonzero(is_late)
+        return changed, Late(late, starts[late], before[late])
+
+    def _watermarks_before(self, times: Ints) -> Ints:
+        """Return the watermark each reading meets; move on to the one after the last."""
+        first = _NO_WATERMARK if self.watermark_us is None else self.watermark_us
+        marks = np.concatenate(([first], times - self.rules.out_of_orderness_us))
+        marks = np.maximum.accumulate(marks)
+        if len(times):
+            self.watermark_us = int(marks[-1])
+        return marks[:-1]
+
+    def _add_to_group(
+        self,
+        group: tuple[str, str],
+        starts: Ints,
+        hundredths: Ints,
+        flags: npt.NDArray[np.bool_],
+        changed: dict[WindowKey, Partial],
+    ) -> None:
+        windows = self._groups.setdefault(group, {})
+        distinct, first_rows = np.unique(starts, return_index=True)
+        opening = sorted(
+            (row, start)
+            for start, row in zip(distinct.tolist(), first_rows.tolist(), strict=True)
+            if start not in windows
+        )
+        # A window's baseline is frozen by its first reading, from what the log held before that:
+        # so the readings between two openings go together, and no batching changes a verdict.
+        bounds = [0, *(row for row, _ in opening), len(starts)]
+        for part, (begin, end) in enumerate(pairwise(bounds)):
+            if part:
+                start = opening[part - 1][1]
+                windows[start] = Partial(baseline=self._baseline(windows, start))
+            if begin == end:
+                continue
+            in_part = starts[begin:end]
+            for start in np.unique(in_part).tolist():
+                rows = begin + np.flatnonzero(in_part == start)
+                windows[start].add(hundredths[rows], flags[rows])
+                changed[WindowKey(start, *group)] = windows[start]
+
+    def _baseline(self, windows: dict[int, Partial], start: int) -> Sums:
+        baseline = Sums()
+        for earlier in self._preceding(windows, start):
+            if earlier >= start - BASELINE_MAX_AGE_US:
+                baseline.add(windows[earlier].usual)
+        return baseline
+
+    def _preceding(self, windows: Iterable[int], start: int) -> list[int]:
+        """Return the starts of the windows before ``start`` that its baseline is made of."""
+        return sorted(s for s in windows if s < start)[-self.rules.baseline_windows :]
+
+    def advance_idle(self, elapsed_us: int) -> None:
+        """Move the watermark on by wall time: the log is at its end and nothing comes."""
+        if self.watermark_us is not None:
+            self.watermark_us += elapsed_us
+
+    def forget(self, final_until_us: int) -> list[WindowKey]:
+        """Drop what nothing needs any more, and return its keys.
+
+        A window is needed until it is final, which all that end by ``final_until_us`` are, and as long
+        as the baseline of a window that may still open can reach back to it.
+        """
+        if self.watermark_us is None:
+            return []
+        window_us = self.rules.window_us
+        # An earlier start would be late.
+        can_open_us = self.watermark_us - window_us - self.rules.allowed_lateness_us + 1
+        limit_us = min(final_until_us - window_us + 1, can_open_us)
+        forgotten = []
+        for group, windows in list(self._groups.items()):
+            keep = {
+                start
+                for start in self._preceding(windows, can_open_us)
+                if start >= can_open_us - BASELINE_MAX_AGE_US
+            }
+            dropped = [start for start in windows if start < limit_us and start not in keep]
+            for start in dropped:
+                del windows[start]
+            forgotten += [WindowKey(start, *group) for start in dropped]
+            if not windows:
+                del self._groups[group]
+        return forgotten
