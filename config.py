@@ -1,4 +1,4 @@
-"""Settings of all services: read from the environment or ``.env``, validated before anything starts.
+"""Settings of all services: read from the environment or ``.env``, validated before any start.
 
 Every field names its environment variable, its default, what is allowed and its unit;
 ``.env.example`` lists the same for users.
@@ -22,10 +22,10 @@ Parser = Callable[[str], Any]
 
 
 class SettingError(ValueError):
-    """A setting has a value that cannot work; the text names the setting, the value and what is allowed."""
+    """A setting cannot work; the text names it, its value and what is allowed."""
 
 
-# --- parsers: text -> value, or ValueError saying what is allowed -------------------------------------------
+# --- parsers: text -> value, or ValueError saying what is allowed ----------------------------
 
 
 def _between(kind: type, low: float, high: float) -> Parser:
@@ -86,7 +86,7 @@ def _setting(name: str, default: Any, parse: Parser, meaning: str) -> Any:
 
 @dataclass(frozen=True)
 class Settings:
-    """All settings; one field per environment variable (metadata: name, parser, meaning with unit)."""
+    """All settings; one field per environment variable (metadata: name, parser, meaning)."""
 
     # Kafka
     kafka_bootstrap_servers: str = _setting(
@@ -234,7 +234,8 @@ class Settings:
         "METRICS_PORT",
         0,
         _between(int, 0, 65_530),
-        "Prometheus metrics; producer on this port, consumer +1, stream_processor +2, ml_detector +3; 0 = off",
+        "Prometheus metrics: producer on this port, consumer +1, stream_processor +2,"
+        " ml_detector +3; 0 = off",
     )
     # From KAFKA_SECURITY_PROTOCOL, KAFKA_SASL_* and KAFKA_SSL_*: KAFKA_SSL_CA_LOCATION is
     # librdkafka's ssl.ca.location, and so on.
@@ -247,7 +248,7 @@ class Settings:
 
     @property
     def dashboard_url(self) -> str:
-        """Database address of the dashboard: the SELECT-only role in the same database unless set."""
+        """Database address of the dashboard: as the SELECT-only role unless set."""
         return self.dashboard_database_url or with_user(
             self.database_url, "iot_dashboard", "iot_dashboard"
         )
@@ -266,7 +267,7 @@ def without_password(text: str) -> str:
 
 
 def read_environment() -> dict[str, str]:
-    """Return the environment over the ``.env`` file in the working directory; empty values count as unset."""
+    """Return the environment over ``.env`` in the working directory; empty counts as unset."""
     merged = {**dotenv_values(Path(".env")), **os.environ}
     return {name: value for name, value in merged.items() if value}
 
@@ -309,7 +310,7 @@ def load_settings_or_exit() -> Settings:
 
 
 def database_parts(database_url: str) -> dict[str, str]:
-    """Return user, password, host, port and database of an address (used to set a local server up)."""
+    """Return user, password, host, port and database of an address."""
     url = urlsplit(database_url)
     return {
         "user": unquote(url.username or ""),

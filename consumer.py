@@ -114,7 +114,7 @@ class StoreReadings:
         self.rejected += len(rejected)
 
     def gauges(self) -> dict[str, Any]:
-        """Return messages rejected since the start, and latency from the broker to the stored row."""
+        """Return messages rejected since the start, and latency from broker to stored row."""
         gauges = {"rejected": self.rejected, **self.latency.percentiles_ms()}
         self.latency.reset()
         return gauges

@@ -3,8 +3,9 @@
 Reads    the Kafka topic
 Writes   sensor_aggregates (early, refined, final), late_readings, sensor_correlations; its state is
          in window_partials
-Promises every reading is counted in its window, or kept as late, exactly once, through any crash and
-         any number of processors: state, rows and offsets move in one transaction (service/stream.py)
+Promises every reading is counted in its window, or kept as late, exactly once, through any crash
+         and with any number of processors: state, rows and offsets move in one transaction
+         (service/stream.py)
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class AggregateWindows:
         self.correlation_us = correlation_windows * rules.window_us
         self.windows: dict[int, PartitionWindows] = {}
         self.next_offsets: dict[int, int] = {}
-        # Monotonic time of the last message, or of the last idle step, of each partition at its end.
+        # Monotonic time of the last message, or idle step, of each partition at its end.
         self.idle_since_s: dict[int, float] = {}
         self.final: set[WindowKey] = set()
         self.ticked_s = 0.0
@@ -128,7 +129,7 @@ class AggregateWindows:
             windows.delete(tx, self.sources[p], state.forget(final_until_us))
 
     def gauges(self) -> dict[str, Any]:
-        """Return late readings since the start, open windows, and how far the watermark is behind."""
+        """Return late readings since the start, windows held, and the watermark's age."""
         gauges = {"late": self.late, "open_windows": sum(len(w) for w in self.windows.values())}
         if self.watermark_us is not None:
             gauges["watermark_age_s"] = round(time.time() - self.watermark_us / 1e6)

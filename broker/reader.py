@@ -1,9 +1,9 @@
 """The way from Kafka: batches per partition, read from offsets that the caller holds, not Kafka.
 
 Life of a partition here: *assigned* by the group and paused -> ``start`` at the offset that
-PostgreSQL holds -> read -> *revoked*. After any failed transaction the caller calls ``rewind``, which
-puts every partition back to the beginning of that life: what was in memory is forgotten, the
-database decides.
+PostgreSQL holds -> read -> *revoked*. After any failed transaction the caller calls ``rewind``,
+which puts every partition back to the beginning of that life: what was in memory is forgotten,
+the database decides.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 SESSION_TIMEOUT_MS = 6_000
 # Looking up the ends of a log: the loop must get back to its stop flag.
 LOOKUP_TIMEOUT_SECONDS = 2.0
-# A broker that has just come back may show a shorter log for a moment; one that lost data keeps to it.
+# A broker that has just come back may show a shorter log for a moment; one that lost data stays so.
 BEYOND_END_SECONDS = 10.0
 
 _TOPIC_GONE = {
@@ -41,7 +41,7 @@ _OUT_OF_RANGE = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}
 
 
 class OffsetBeyondEnd(Exception):
-    """The stored offset lies behind the end of the log: the topic lost messages that were stored."""
+    """The stored offset lies beyond the end of the log: the topic has lost stored messages."""
 
 
 class TopicChanged(Exception):
@@ -250,7 +250,7 @@ class TopicReader:
         return self._look_up(partitions, OffsetSpec.latest())
 
     def _look_up(self, partitions: Iterable[int], spec: OffsetSpec) -> dict[int, int]:
-        # Not asked over the consumer's own connection: there the answer waits behind a pending fetch.
+        # Not over the consumer's own connection: there the answer waits behind a pending fetch.
         wanted = {TopicPartition(self.topic.name, p): spec for p in partitions}
         try:
             answers = self._admin.list_offsets(wanted, request_timeout=LOOKUP_TIMEOUT_SECONDS)

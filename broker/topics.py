@@ -91,8 +91,8 @@ def _is_embedded(cluster_id: str) -> bool:
 
 
 def _embedded_topic(admin: AdminClient, name: str) -> Topic:
-    # It creates a topic when asked about it, with a number of partitions of its own, and knows no topic
-    # ids. Everything is gone with its process, so its port stands for this one life of it.
+    # It creates a topic when asked about it, with a number of partitions of its own, and knows no
+    # topic ids. Everything is gone with its process, so its port stands for this one life of it.
     metadata = admin.list_topics(name, timeout=REQUEST_TIMEOUT_SECONDS)
     ports = ",".join(str(broker.port) for broker in metadata.brokers.values())
     return Topic(

@@ -14,7 +14,7 @@ from db.times import to_microseconds, to_timestamp
 from pipeline.correlation import correlate
 from pipeline.windows import Sums, WindowKey
 
-# Advisory locks on groups of keys rather than on keys: their number is bounded by the server's memory.
+# Advisory locks on groups of keys, not on keys: the server's memory bounds the number of locks.
 _LOCK_STRIPES = 64
 _LOCK_SPACE = 0x10761
 _SWEEP_LOCK = 0x10762
@@ -33,9 +33,9 @@ class WindowFinal(StaleCheckpoint):
 def refine(tx: Cursor, keys: Iterable[WindowKey], window_us: int) -> None:
     """Bring the rows of these windows up to date with the partials of all partitions.
 
-    Two processors may do this for the same row at once, each without seeing the other's uncommitted
-    partial. So the key is locked first, and the partials are read in a statement after that: whoever comes
-    second sees what the first has committed.
+    Two processors may do this for the same row at once, each without seeing the other's
+    uncommitted partial. So the key is locked first, and the partials are read in a statement after
+    that: whoever comes second sees what the first has committed.
 
     Raises
     ------
@@ -116,7 +116,8 @@ def watermark(tx: Cursor, group: str, source_ids: Sequence[int]) -> int | None:
     tx.execute(
         "SELECT CASE WHEN count(*) = %s AND"
         " bool_and(watermark IS NOT NULL OR coalesce(next_offset >= end_offset, false))"
-        " THEN min(watermark) END FROM stream_offsets WHERE consumer_group = %s AND source_id = ANY(%s)",
+        " THEN min(watermark) END FROM stream_offsets"
+        " WHERE consumer_group = %s AND source_id = ANY(%s)",
         (len(source_ids), group, list(source_ids)),
     )
     (mark,) = tx.fetchone()
@@ -147,7 +148,7 @@ def close_windows(
 
 
 def final_until(tx: Cursor, watermark_us: int) -> int:
-    """Return the time until which all windows are final: ``watermark_us``, or less where some are not."""
+    """Return until when all windows are final: ``watermark_us``, or less where some are not."""
     tx.execute("SELECT min(window_end) FROM sensor_aggregates WHERE NOT is_final")
     (oldest_open,) = tx.fetchone()
     if oldest_open is None:

@@ -1,4 +1,4 @@
-"""The way to PostgreSQL: one connection, its transactions, and driver errors turned into two of our own."""
+"""The way to PostgreSQL: one connection, its transactions, driver errors made our own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg2
 import psycopg2.errors
-from psycopg2.extensions import cursor as Cursor  # noqa: N812 - a class, for annotations
+from psycopg2.extensions import cursor as Cursor
 
 log = logging.getLogger(__name__)
 
@@ -21,12 +21,12 @@ IDLE_IN_TRANSACTION_TIMEOUT_MS = 5_000
 
 
 class DatabaseUnavailable(Exception):
-    """PostgreSQL did not do the work now and may later: down, restarting, read-only, full, deadlocked."""
+    """PostgreSQL did not do it now and may later: down, restarting, read-only, full, deadlocked."""
 
 
 # What these have in common: nothing was committed, and the same work can be tried again as it is.
 _RETRYABLE = (
-    psycopg2.OperationalError,  # connection lost or refused, disk full, deadlock, shutdown, too many connections
+    psycopg2.OperationalError,  # connection lost or refused, disk full, deadlock, shutdown
     psycopg2.InterfaceError,  # the connection is already closed
     psycopg2.errors.ReadOnlySqlTransaction,  # a standby, or default_transaction_read_only
     psycopg2.errors.InFailedSqlTransaction,
@@ -60,8 +60,8 @@ class Database:
         Raises
         ------
         DatabaseUnavailable
-            When the driver says that nothing was, or could be, committed. After a lost connection during
-            COMMIT the outcome is unknown: callers find out by reading their offsets again.
+            When nothing was committed, or, for a connection lost during COMMIT, nobody knows:
+            callers find out by reading their offsets again.
         """
         try:
             connection = self._connect()

@@ -1,4 +1,4 @@
-"""Columns to PostgreSQL's COPY text format: the fastest way in, and no value is ever part of a statement."""
+"""Columns to COPY's text format: the fastest way in, and no value is part of a statement."""
 
 from __future__ import annotations
 

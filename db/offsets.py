@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class StaleCheckpoint(Exception):
-    """The stored offset is not the one this process last read or wrote: another owner has moved it."""
+    """The stored offset is not what this process last read or wrote: another has moved it."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,8 @@ class Checkpoint:
         source_ids = {self.source_ids[p]: p for p in partitions}
         execute_values(
             tx,
-            "INSERT INTO stream_offsets (consumer_group, source_id) VALUES %s ON CONFLICT DO NOTHING",
+            "INSERT INTO stream_offsets (consumer_group, source_id) VALUES %s"
+            " ON CONFLICT DO NOTHING",
             [(self.group, source_id) for source_id in sorted(source_ids)],
         )
         tx.execute(
@@ -98,8 +99,8 @@ class Checkpoint:
     ) -> None:
         """Move the offsets; the last statement before the commit.
 
-        Conditional, so that a process that lost its partitions without knowing (stopped, cut off) cannot
-        write; last, so that one that is stopped in its transaction holds no lock on them.
+        Conditional, so that a process that lost its partitions without knowing (stopped, cut off)
+        cannot write; last, so that one stopped in its transaction holds no lock on them.
 
         Raises
         ------

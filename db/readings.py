@@ -51,7 +51,7 @@ def insert(
 
 
 def register_types(tx: Cursor, first_offsets: Iterable[tuple[str, int, int]]) -> None:
-    """Note from which (sensor_type, source_id, first_offset) on a type comes; the earliest stays."""
+    """Note from which (sensor_type, source_id, first_offset) on types come; the earliest stays."""
     execute_values(
         tx,
         "INSERT INTO sensor_types (sensor_type, source_id, first_offset) VALUES %s"

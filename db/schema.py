@@ -17,7 +17,7 @@ _HERE = Path(__file__).parent
 
 
 def apply_schema(database: Database) -> None:
-    """Bring the database to ``SCHEMA_VERSION``: schema.sql on an empty one, then the missing migrations."""
+    """Bring the database to ``SCHEMA_VERSION``: schema.sql if empty, else missing migrations."""
     with database.transaction() as tx:
         tx.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK_KEY,))
         tx.execute(

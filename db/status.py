@@ -24,7 +24,7 @@ def report(tx: Cursor, service: str, instance: str, state: str, details: dict[st
 
 
 def live_instances(tx: Cursor, service: str, within_seconds: float) -> list[str]:
-    """Return the instances of a service that reported within the last ``within_seconds``, sorted."""
+    """Return the instances of a service that reported within ``within_seconds``, sorted."""
     tx.execute(
         "SELECT instance FROM service_status WHERE service = %s AND state = 'running'"
         " AND updated_at > (clock_timestamp() AT TIME ZONE 'UTC') - make_interval(secs => %s)"

@@ -58,7 +58,8 @@ def save(tx: Cursor, source_id: int, partials: Mapping[WindowKey, Partial]) -> N
     execute_values(
         tx,
         "INSERT INTO window_partials (source_id, window_start, location, sensor_type,"  # noqa: S608
-        f" {', '.join(_STATE)}) VALUES %s ON CONFLICT ON CONSTRAINT window_partials_pkey DO UPDATE SET"
+        f" {', '.join(_STATE)}) VALUES %s"
+        " ON CONFLICT ON CONSTRAINT window_partials_pkey DO UPDATE SET"
         f" {', '.join(f'{name} = EXCLUDED.{name}' for name in _STATE)}",
         [
             (
@@ -78,7 +79,8 @@ def delete(tx: Cursor, source_id: int, keys: Iterable[WindowKey]) -> None:
     """Drop state that nothing needs any more."""
     execute_values(
         tx,
-        "DELETE FROM window_partials WHERE (source_id, window_start, location, sensor_type) IN (%s)",
+        "DELETE FROM window_partials"
+        " WHERE (source_id, window_start, location, sensor_type) IN (%s)",
         [(source_id, to_timestamp(k.start_us), k.location, k.sensor_type) for k in keys],
         template="(%s, %s::timestamp, %s, %s)",
         page_size=1000,

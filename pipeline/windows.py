@@ -1,10 +1,11 @@
-"""Tumbling event-time windows of one partition: sums that are exact, late readings, 3-sigma verdicts.
+"""Tumbling event-time windows of one partition: exact sums, late readings, 3-sigma verdicts.
 
-Windows are half-open, ``[start, start + window)``, aligned to the epoch. All sums are whole numbers of
-hundredths, so no order, batching or merging of readings changes a digit.
+Windows are half-open, ``[start, start + window)``, aligned to the epoch. All sums are whole numbers
+of hundredths, so no order, batching or merging of readings changes a digit.
 
-The watermark of a partition is the largest event time seen minus an allowance for disorder. It never
-falls. A reading is late when the watermark before it had passed its window's end + allowed lateness.
+The watermark of a partition is the largest event time seen minus an allowance for disorder. It
+never falls. A reading is late when the watermark before it had passed its window's end + allowed
+lateness.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ Ints = npt.NDArray[np.int64]
 BASELINE_MIN_READINGS = 30
 # Fewer than one reading in 370 of a normal series lies beyond 3 sigma.
 SIGMAS = 3.0
-# A series that never moved has spread 0; one hundredth is the resolution its values are stored with.
+# A series that never moved has spread 0; a hundredth is the resolution its values are stored with.
 MIN_STDDEV_HUNDREDTHS = 1.0
 # Baselines do not reach further back than this, so that groups long silent can be let go.
 BASELINE_MAX_AGE_US = 7 * 86_400 * 1_000_000
@@ -113,7 +114,7 @@ class Partial:
     baseline: Sums = field(default_factory=Sums)
 
     def add(self, hundredths: Ints, flags: npt.NDArray[np.bool_]) -> None:
-        """Take in readings of the window, in any order: verdicts follow from the frozen baseline."""
+        """Take in readings of the window, in any order: the baseline is frozen."""
         unusual = is_unusual(hundredths, self.baseline)
         self.all.add(Sums.of(hundredths))
         self.minimum = min(self.minimum, int(hundredths.min()))
@@ -127,8 +128,8 @@ def is_unusual(hundredths: Ints, baseline: Sums) -> npt.NDArray[np.bool_]:
     """Return which values lie beyond 3 sigma of a baseline; none while the baseline is too short.
 
     The baseline must not hold the values themselves: among n readings |z| cannot exceed
-    (n - 1) / sqrt(n), so a small window could never flag anything (Shiffler 1988, Maximum Z scores and
-    outliers, The American Statistician 42).
+    (n - 1) / sqrt(n), so a small window could never flag anything (Shiffler 1988, Maximum Z scores
+    and outliers, The American Statistician 42).
     """
     n = baseline.readings
     if n < BASELINE_MIN_READINGS:
@@ -280,8 +281,8 @@ class PartitionWindows:
     def forget(self, final_until_us: int) -> list[WindowKey]:
         """Drop what nothing needs any more, and return its keys.
 
-        A window is needed until it is final, which all that end by ``final_until_us`` are, and as long
-        as the baseline of a window that may still open can reach back to it.
+        A window is needed until it is final, which all that end by ``final_until_us`` are, and as
+        long as the baseline of a window that may still open can reach back to it.
         """
         if self.watermark_us is None:
             return []

@@ -22,17 +22,17 @@ log = logging.getLogger(__name__)
 
 # The loops look at the stop flag at least this often; a person who pressed Ctrl-C waits no longer.
 MAX_WAIT_SECONDS = 0.2
-# A service that was told to stop and hangs (a client library that never returns) is ended after this.
+# A service that was told to stop and hangs in a client library is ended after this.
 STOP_DEADLINE_SECONDS = 20.0
 HEARTBEAT_SECONDS = 5.0
 
 
 class UserError(Exception):
-    """Something only the user can mend; the text says what, which value, what is allowed, what to do."""
+    """Only the user can mend it; says what, which value, what is allowed, what to do."""
 
 
 class StopSignal:
-    """Set by SIGINT and SIGTERM; a service finishes the work in hand, commits it and exits with 0."""
+    """Set by SIGINT and SIGTERM; a service commits the work in hand and exits with 0."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
@@ -72,7 +72,7 @@ def _exit_hung() -> None:
 
 
 class Outage:
-    """Waits out what is not there: one log line when it goes, one when it is back, jittered back-off.
+    """Waits out what is not there: a log line when it goes, one when it is back, jittered back-off.
 
     Parameters
     ----------
@@ -192,7 +192,8 @@ class Latency:
 class Report(Protocol):
     """Writes one heartbeat; may raise nothing."""
 
-    def __call__(self, state: str, details: dict[str, Any]) -> None: ...
+    def __call__(self, state: str, details: dict[str, Any]) -> None:
+        """Hand a heartbeat over."""
 
 
 class Heartbeat:

@@ -5,8 +5,8 @@
     3. advance   the offsets, in the same transaction, last, and only if nobody else has moved them
     4. commit
 
-Nothing is in memory that is not in the database after step 4. So every failure, whatever it was, has one
-cure: forget, load offsets and state from the database, seek there, go on.
+Nothing is in memory that is not in the database after step 4. So every failure, whatever it was,
+has one cure: forget, load offsets and state from the database, seek there, go on.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def run_stream(
     Raises
     ------
     UserError
-        When only a person can help: a refused setting, or a log shorter than what was stored from it.
+        When only a person can help: a refused setting, a log shorter than what was stored.
     """
     try:
         admin = admin_client(stream.kafka)
