@@ -26,6 +26,7 @@ from pipeline.reading import Readings, Rejected, decode_batch
 from service.cli import service_parser
 from service.lifecycle import Heartbeat, Latency, StopSignal, instance_name, run_service
 from service.logs import setup_logging
+from service.metrics import serve_metrics
 from service.stream import Stream, run_stream
 
 GROUP = "consumer"
@@ -147,7 +148,7 @@ def main() -> None:
     )
     reporter = BackgroundReporter(settings.database_url, GROUP, instance_name())
     with reporter, Database(settings.database_url, GROUP) as database:
-        beat = Heartbeat(reporter)
+        beat = Heartbeat(serve_metrics(GROUP, reporter, settings.metrics_port))
         run_stream(stream, StoreReadings(settings.dead_letter_rows_per_hour), database, beat, stop)
         beat.beat("stopped", force=True)
 

@@ -26,6 +26,7 @@ from pipeline.windows import PartitionWindows, WindowKey, WindowRules
 from service.cli import service_parser
 from service.lifecycle import Heartbeat, StopSignal, instance_name, run_service
 from service.logs import setup_logging
+from service.metrics import serve_metrics
 from service.stream import Stream, run_stream
 
 GROUP = "stream_processor"
@@ -174,7 +175,7 @@ def main() -> None:
     handler = AggregateWindows(window_rules(settings), settings.correlation_windows)
     reporter = BackgroundReporter(settings.database_url, GROUP, instance_name())
     with reporter, Database(settings.database_url, GROUP) as database:
-        beat = Heartbeat(reporter)
+        beat = Heartbeat(serve_metrics(GROUP, reporter, settings.metrics_port))
         run_stream(stream, handler, database, beat, stop)
         beat.beat("stopped", force=True)
 

@@ -19,7 +19,13 @@ import numpy.typing as npt
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from broker.topics import BrokerMisconfigured, BrokerUnavailable, Topic
+from broker.topics import (
+    BrokerMisconfigured,
+    BrokerUnavailable,
+    IdentityCheck,
+    Topic,
+    TopicChanged,
+)
 
 log = logging.getLogger(__name__)
 
@@ -30,22 +36,19 @@ LOOKUP_TIMEOUT_SECONDS = 2.0
 # A broker that has just come back may show a shorter log for a moment; one that lost data stays so.
 BEYOND_END_SECONDS = 10.0
 
-_TOPIC_GONE = {
+_TOPIC_CHANGED = {
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError.UNKNOWN_TOPIC_ID,
     KafkaError.INCONSISTENT_TOPIC_ID,
     KafkaError._UNKNOWN_TOPIC,
     KafkaError._UNKNOWN_PARTITION,
+    KafkaError._AUTO_OFFSET_RESET,
+    KafkaError.OFFSET_OUT_OF_RANGE,
 }
-_OUT_OF_RANGE = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}
 
 
 class OffsetBeyondEnd(Exception):
     """The stored offset lies beyond the end of the log: the topic has lost stored messages."""
-
-
-class TopicChanged(Exception):
-    """The topic was deleted, or deleted and created again: its offsets mean nothing any more."""
 
 
 @dataclass(frozen=True)
@@ -226,12 +229,9 @@ class TopicReader:
         ]
 
     def _on_error(self, error: KafkaError) -> None:
-        if error.code() in _TOPIC_GONE:
+        if error.code() in _TOPIC_CHANGED:
             raise TopicChanged(error.str())
-        if error.code() in _OUT_OF_RANGE:
-            log.warning("offset_out_of_range reason=%s", error.str())
-            self.rewind()
-        elif error.fatal() or error.code() in (
+        if error.fatal() or error.code() in (
             KafkaError.TOPIC_AUTHORIZATION_FAILED,
             KafkaError.GROUP_AUTHORIZATION_FAILED,
         ):
@@ -257,6 +257,10 @@ class TopicReader:
             return {tp.partition: answer.result().offset for tp, answer in answers.items()}
         except KafkaException as problem:
             raise BrokerUnavailable(problem.args[0].str()) from problem
+
+    def check_identity(self) -> IdentityCheck:
+        """Ask whether the topic is still the same; confirm before what was read is committed."""
+        return IdentityCheck(self._admin, self.topic)
 
     def end_offset(self, partition: int) -> int | None:
         """Return the end of a partition's log as last fetched; None = not yet known."""

@@ -13,10 +13,15 @@ log = logging.getLogger(__name__)
 
 # One answer of the broker; the callers retry, so that a stop request is never far away.
 REQUEST_TIMEOUT_SECONDS = 5.0
+_EMBEDDED = "embedded:"
 
 
 class BrokerUnavailable(Exception):
     """Kafka did not answer now and may later."""
+
+
+class TopicChanged(Exception):
+    """The topic is not what it was: deleted, re-created or cut. Open a new reader."""
 
 
 class BrokerMisconfigured(Exception):
@@ -31,6 +36,11 @@ class Topic:
     topic_id: str
     name: str
     partitions: int
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether it is in the broker inside librdkafka, which knows no topic ids."""
+        return self.topic_id.startswith(_EMBEDDED)
 
 
 def admin_client(client_config: dict[str, Any]) -> AdminClient:
@@ -61,9 +71,7 @@ def ensure_topic(admin: AdminClient, name: str, partitions: int) -> Topic:
         cluster_id = admin.list_topics(timeout=REQUEST_TIMEOUT_SECONDS).cluster_id or ""
         if _is_embedded(cluster_id):
             return _embedded_topic(admin, name)
-        described = admin.describe_topics(
-            TopicCollection([name]), request_timeout=REQUEST_TIMEOUT_SECONDS
-        )[name].result()
+        described = _describe(admin, name).result()
     except KafkaException as problem:
         if problem.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
             raise BrokerUnavailable(problem.args[0].str()) from problem
@@ -72,6 +80,47 @@ def ensure_topic(admin: AdminClient, name: str, partitions: int) -> Topic:
     if not described.partitions:
         raise BrokerUnavailable(f"topic {name} has no partitions yet")
     return Topic(cluster_id, str(described.topic_id), name, len(described.partitions))
+
+
+def _describe(admin: AdminClient, name: str) -> Any:
+    return admin.describe_topics(TopicCollection([name]), request_timeout=REQUEST_TIMEOUT_SECONDS)[
+        name
+    ]
+
+
+class IdentityCheck:
+    """Asks the broker, in the background, whether a topic is still the one it was.
+
+    The client library reads by name: it goes on in a topic that was deleted and created again as
+    if nothing had happened, at an offset that means something else there. Topic ids never come
+    back, so an answer that still shows the old id proves that whatever was polled before the
+    question was the old topic's.
+    """
+
+    def __init__(self, admin: AdminClient, topic: Topic) -> None:
+        self._topic = topic
+        self._answer = None if topic.is_embedded else _describe(admin, topic.name)
+
+    def confirm(self) -> None:
+        """Wait for the answer.
+
+        Raises
+        ------
+        TopicChanged
+            When it is another topic, or none.
+        BrokerUnavailable
+            When the broker does not answer.
+        """
+        if self._answer is None:
+            return
+        try:
+            topic_id = str(self._answer.result().topic_id)
+        except KafkaException as problem:
+            if problem.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise TopicChanged(f"{self._topic.name} was deleted") from problem
+            raise BrokerUnavailable(problem.args[0].str()) from problem
+        if topic_id != self._topic.topic_id:
+            raise TopicChanged(f"{self._topic.name} was deleted and created again")
 
 
 def _create(admin: AdminClient, name: str, partitions: int) -> None:
@@ -96,5 +145,8 @@ def _embedded_topic(admin: AdminClient, name: str) -> Topic:
     metadata = admin.list_topics(name, timeout=REQUEST_TIMEOUT_SECONDS)
     ports = ",".join(str(broker.port) for broker in metadata.brokers.values())
     return Topic(
-        metadata.cluster_id or "", f"embedded:{ports}", name, len(metadata.topics[name].partitions)
+        metadata.cluster_id or "",
+        f"{_EMBEDDED}{ports}",
+        name,
+        len(metadata.topics[name].partitions),
     )

@@ -40,18 +40,7 @@ def register_sources(
         "SELECT partition, source_id FROM sources WHERE cluster_id = %s AND topic_id = %s",
         (cluster_id, topic_id),
     )
-    source_ids = dict(tx.fetchall())
-    tx.execute(
-        "SELECT count(*) FROM stream_offsets JOIN sources USING (source_id)"
-        " WHERE topic = %s AND (cluster_id, topic_id) <> (%s, %s)"
-        " AND NOT EXISTS (SELECT FROM stream_offsets WHERE source_id = ANY(%s))",
-        (topic, cluster_id, topic_id, list(source_ids.values())),
-    )
-    if tx.fetchone()[0]:
-        log.warning(
-            "topic_recreated topic=%s topic_id=%s action=start_at_its_beginning", topic, topic_id
-        )
-    return source_ids
+    return dict(tx.fetchall())
 
 
 class Checkpoint:
@@ -76,6 +65,7 @@ class Checkpoint:
     def load(self, tx: Cursor, partitions: Iterable[int]) -> dict[int, Position]:
         """Return where the partitions stand; one that was never read stands at 0."""
         source_ids = {self.source_ids[p]: p for p in partitions}
+        self._log_if_recreated(tx)
         execute_values(
             tx,
             "INSERT INTO stream_offsets (consumer_group, source_id) VALUES %s"
@@ -93,6 +83,18 @@ class Checkpoint:
         }
         self.next_offsets |= {p: position.next_offset for p, position in positions.items()}
         return positions
+
+    def _log_if_recreated(self, tx: Cursor) -> None:
+        tx.execute(
+            "SELECT DISTINCT s.topic, s.topic_id FROM sources s JOIN sources old USING (topic)"
+            " JOIN stream_offsets o ON o.source_id = old.source_id AND o.consumer_group = %(group)s"
+            " WHERE s.source_id = ANY(%(now)s) AND NOT old.source_id = ANY(%(now)s)"
+            " AND NOT EXISTS (SELECT FROM stream_offsets"
+            " WHERE consumer_group = %(group)s AND source_id = ANY(%(now)s))",
+            {"group": self.group, "now": list(self.source_ids.values())},
+        )
+        for topic, topic_id in tx.fetchall():
+            log.warning("topic_recreated topic=%s topic_id=%s starting_at=0", topic, topic_id)
 
     def advance(
         self, tx: Cursor, moves: Mapping[int, Position], end_offsets: Mapping[int, int | None]

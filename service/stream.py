@@ -2,10 +2,11 @@
 
     1. poll      some messages from the topic
     2. store     what follows from them, in one transaction
-    3. advance   the offsets, in the same transaction, last, and only if nobody else has moved them
-    4. commit
+    3. confirm   that the topic is still the one whose offsets are stored
+    4. advance   the offsets, in the same transaction, last, and only if nobody else has moved them
+    5. commit
 
-Nothing is in memory that is not in the database after step 4. So every failure, whatever it was,
+Nothing is in memory that is not in the database after step 5. So every failure, whatever it was,
 has one cure: forget, load offsets and state from the database, seek there, go on.
 """
 
@@ -17,8 +18,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from broker.reader import OffsetBeyondEnd, PartitionBatch, TopicChanged, TopicReader
-from broker.topics import BrokerMisconfigured, BrokerUnavailable, Topic, admin_client, ensure_topic
+from broker.reader import OffsetBeyondEnd, PartitionBatch, TopicReader
+from broker.topics import (
+    BrokerMisconfigured,
+    BrokerUnavailable,
+    Topic,
+    TopicChanged,
+    admin_client,
+    ensure_topic,
+)
 from db.connection import Cursor, Database, DatabaseUnavailable
 from db.offsets import Checkpoint, Position, StaleCheckpoint, register_sources
 from db.schema import apply_schema
@@ -139,9 +147,11 @@ def _run(
             reading = reader.assigned - reader.waiting
             handler.retain(reading)
             if handler.is_due(batches):
+                identity = reader.check_identity()
                 ends = {p: reader.end_offset(p) for p in reading}
                 with database.transaction() as tx:
                     moves = handler.store(tx, batches)
+                    identity.confirm()
                     checkpoint.advance(tx, moves, ends)
                 beat.count(sum(len(batch) for batch in batches))
             outage.over()
