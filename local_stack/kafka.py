@@ -1,0 +1,347 @@
+"""Apache Kafka without Docker: one KRaft node from its published jars, on plain Java."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+import uuid
+from base64 import urlsafe_b64encode
+from pathlib import Path
+
+from confluent_kafka import KafkaException
+
+from broker.topics import admin_client
+from local_stack.processes import (
+    PidFile,
+    Report,
+    StartFailed,
+    end_leftover,
+    free_port,
+    kill_tree,
+    open_log,
+    require_free,
+    tail,
+    wait_until,
+)
+
+POM = Path(__file__).with_name("pom.xml")
+CHECKOUT = Path(__file__).resolve().parent.parent
+# One copy for the checkout: tests in temporary directories use the same jars.
+LIBS = CHECKOUT / ".local" / "kafka" / "libs"
+OLDEST_JAVA = 17
+# Formatting and starting take 3 to 6 s on two cores; a machine busy with other work needs longer.
+START_DEADLINE_SECONDS = 90.0
+# A clean end syncs the log and takes about 1 s.
+STOP_DEADLINE_SECONDS = 20.0
+MAVEN_DEADLINE_SECONDS = 900.0
+
+SERVER_PROPERTIES = """\
+# Written by local_stack/kafka.py at every start.
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller_port}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+log.dirs={data}
+auto.create.topics.enable=false
+# One node: nothing to replicate to, nobody to wait for.
+default.replication.factor=1
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.num.partitions=1
+group.initial.rebalance.delay.ms=0
+# A broker that was killed is let in again once its old session is over: 3 s instead of 9.
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
+# A dead service's partitions go to the others after 6 s, under both group protocols.
+group.min.session.timeout.ms=1000
+group.consumer.min.session.timeout.ms=6000
+group.consumer.session.timeout.ms=6000
+# The default buffer of 128 MiB would take a quarter of the heap.
+log.cleaner.dedupe.buffer.size=2097152
+"""
+
+LOG4J2 = """\
+<!-- Written by local_stack/kafka.py at every start; standard output goes to the log file. -->
+<Configuration>
+  <Appenders>
+    <Console name="out"><PatternLayout pattern="%d{ISO8601} %p %c{1} %m%n"/></Console>
+  </Appenders>
+  <Loggers><Root level="WARN"><AppenderRef ref="out"/></Root></Loggers>
+</Configuration>
+"""
+
+
+class KafkaImpossible(Exception):
+    """Apache Kafka cannot run here; the text says what is missing and how to get it."""
+
+
+class LocalKafka:
+    """A single-node Apache Kafka on 127.0.0.1; a context manager that starts and stops it.
+
+    Parameters
+    ----------
+    directory : Path
+        Place of its data, settings and log; found again at the next start.
+    port : int
+        Port to listen on; 0 takes a free one and keeps it over ``stop`` and ``start``.
+    libs : Path
+        Kafka's jars; fetched with Maven if they are not there.
+    log_path : Path, optional
+        Log file; default ``kafka.log`` in the directory.
+    report : callable
+        Takes progress, a line at a time.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        port: int = 0,
+        libs: Path = LIBS,
+        log_path: Path | None = None,
+        report: Report = lambda line: None,
+    ) -> None:
+        self.directory = Path(directory).resolve()
+        self.port = port or free_port()
+        self.libs = libs
+        self.report = report
+        self.log_path = log_path or self.directory / "kafka.log"
+        self._data = self.directory / "data"
+        self._properties = self.directory / "server.properties"
+        self._log4j2 = self.directory / "log4j2.xml"
+        self._pid_file = PidFile(self.directory / "kafka.pid")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """What clients connect to, host:port."""
+        return f"localhost:{self.port}"
+
+    @property
+    def pid(self) -> int | None:
+        """Id of the running process."""
+        return self._process.pid if self._process and self._process.poll() is None else None
+
+    def start(self) -> None:
+        """Start on the data and port of before; return when the broker answers.
+
+        Raises
+        ------
+        KafkaImpossible
+            When Java, Maven or the jars cannot be had.
+        StartFailed
+            When it does not come up; ``PortTaken`` when the port is another program's.
+        """
+        java = find_java()
+        fetch_jars(self.libs, self.report)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        end_leftover(self._pid_file, "Kafka", signal.SIGTERM, self.report)
+        require_free(self.port)
+        self._write_settings()
+        open_log(self.log_path)
+        try:
+            self._format(java)
+            self._process = self._java(java, "-Xmx512m", "kafka.Kafka", str(self._properties))
+            self._pid_file.write(self._process.pid)
+            wait_until(self._answers, self._process, START_DEADLINE_SECONDS, "Kafka")
+        except StartFailed as problem:
+            self.kill()
+            raise StartFailed(
+                f"{problem}; the end of {self.log_path}:{tail(self.log_path)}"
+            ) from None
+        except BaseException:
+            self.kill()  # Ctrl-C while waiting leaves no process either
+            raise
+
+    def stop(self) -> None:
+        """End it in order (SIGTERM); kill it if it takes too long."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it as a crash would (SIGKILL)."""
+        if self._process is not None:
+            kill_tree(self._process.pid)
+            self._process.wait()
+            self._process = None
+        self._pid_file.remove()
+
+    def _end(self, how: signal.Signals) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(how)
+            try:
+                self._process.wait(STOP_DEADLINE_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.report(f"Kafka did not end within {STOP_DEADLINE_SECONDS:g} s: killing it")
+        self.kill()
+
+    def _write_settings(self) -> None:
+        self._properties.write_text(
+            SERVER_PROPERTIES.format(
+                # Backslashes are escapes in a properties file.
+                data=self._data.as_posix(),
+                port=self.port,
+                controller_port=free_port(),
+            ),
+            encoding="utf-8",
+        )
+        self._log4j2.write_text(LOG4J2, encoding="utf-8")
+
+    def _format(self, java: str) -> None:
+        if (self._data / "meta.properties").exists():
+            return
+        cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+        if cluster_id.startswith("-"):  # would be read as an option
+            cluster_id = "A" + cluster_id[1:]
+        properties = str(self._properties)
+        tool = ("kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", properties)
+        status = self._java(java, "-Xmx128m", *tool).wait()
+        if status != 0:
+            raise StartFailed(f"formatting Kafka's storage failed, status {status}")
+
+    def _java(self, java: str, heap: str, *arguments: str) -> subprocess.Popen[bytes]:
+        with self.log_path.open("ab") as log:
+            return subprocess.Popen(
+                [
+                    java,
+                    heap,
+                    f"-Dlog4j2.configurationFile={self._log4j2}",
+                    "-cp",
+                    str(self.libs / "*"),
+                    *arguments,
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self.directory,
+                start_new_session=True,  # Ctrl-C in the terminal is for us: we stop it, and last
+            )
+
+    def _answers(self) -> bool:
+        admin = admin_client({"bootstrap.servers": f"127.0.0.1:{self.port}"})
+        try:
+            # Brokers are listed once the controller has let this one in.
+            return bool(admin.list_topics(timeout=1).brokers)
+        except KafkaException:
+            return False
+
+    def __enter__(self) -> LocalKafka:
+        self.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+
+def find_java() -> str:
+    """Return the path of a Java that can run Kafka.
+
+    Raises
+    ------
+    KafkaImpossible
+        When there is none, or only an older one.
+    """
+    home = os.environ.get("JAVA_HOME")
+    java = shutil.which("java", path=str(Path(home) / "bin")) if home else None
+    java = java or shutil.which("java")
+    wanted = f"Apache Kafka needs Java {OLDEST_JAVA} or newer (Debian: openjdk-17-jre-headless)"
+    if java is None:
+        raise KafkaImpossible(f"{wanted}, and there is no java here")
+    answer = subprocess.run(
+        [java, "-version"], capture_output=True, text=True, timeout=60, check=False
+    )
+    major = java_major(answer.stderr)
+    if major is None:  # macOS has a java that only says where to get one
+        raise KafkaImpossible(f"{wanted}, and {java} is none")
+    if major < OLDEST_JAVA:
+        raise KafkaImpossible(f"{wanted}, and {java} is Java {major}")
+    return java
+
+
+def java_major(version_text: str) -> int | None:
+    """Return the major version in what ``java -version`` says: 17 for 17.0.15, 8 for 1.8.0_402."""
+    found = re.search(r'version "(?:1\.)?(\d+)', version_text)
+    return int(found[1]) if found else None
+
+
+def fetch_jars(libs: Path, report: Report) -> None:
+    """Copy the jars named in ``pom.xml`` to ``libs``, once for each version of that file.
+
+    Raises
+    ------
+    KafkaImpossible
+        When Maven is missing, or cannot get them.
+    """
+    stamp = libs / ".pom-sha256"
+    wanted = hashlib.sha256(POM.read_bytes()).hexdigest()
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
+        return
+    maven = shutil.which("mvn")
+    if maven is None:
+        raise KafkaImpossible("Maven (mvn) is needed once to fetch Apache Kafka's jars: install it")
+    fresh = libs.with_name(f"{libs.name}.{os.getpid()}")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    try:
+        _run_maven(maven, fresh, report)
+        (fresh / ".pom-sha256").write_text(wanted, encoding="utf-8")
+        shutil.rmtree(libs, ignore_errors=True)
+        fresh.rename(libs)  # whole or not at all, also when two do it at once
+    except OSError:
+        if not stamp.exists():  # else another one was first with the same
+            raise
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    report(f"Apache Kafka's {len(list(libs.glob('*.jar')))} jars are in {libs}")
+
+
+def _run_maven(maven: str, target: Path, report: Report) -> None:
+    report("fetching Apache Kafka's jars with Maven (once; about 45 MB) ...")
+    command = [maven, "-B", "-f", str(POM), "dependency:copy-dependencies"]
+    command += ["-DincludeScope=runtime", f"-DoutputDirectory={target}"]
+    log_path = target / "maven.log"
+    with log_path.open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        _watch_maven(process, log_path, report)
+    except BaseException:
+        kill_tree(process.pid)
+        process.wait()
+        raise
+    output = log_path.read_text(encoding="utf-8", errors="replace")
+    log_path.unlink()
+    if process.returncode != 0:
+        errors = [line for line in output.splitlines() if "ERROR" in line] or output.splitlines()
+        raise KafkaImpossible(
+            "Maven could not fetch Apache Kafka's jars: " + " ".join(errors[0].split())
+        )
+
+
+def _watch_maven(process: subprocess.Popen[bytes], log_path: Path, report: Report) -> None:
+    started_s = reported_s = time.monotonic()
+    while process.poll() is None:
+        now_s = time.monotonic()
+        if now_s - started_s > MAVEN_DEADLINE_SECONDS:
+            raise KafkaImpossible(f"Maven did not end within {MAVEN_DEADLINE_SECONDS:g} s")
+        if now_s - reported_s > 5:
+            reported_s = now_s
+            fetched = log_path.read_text(encoding="utf-8", errors="replace").count("Downloaded ")
+            report(f"  ... {fetched} files fetched, {now_s - started_s:.0f} s")
+        time.sleep(0.1)
