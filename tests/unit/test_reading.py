@@ -1,0 +1,160 @@
+import json
+import math
+from datetime import UTC, datetime
+from decimal import ROUND_HALF_EVEN, Decimal
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.reading import (
+    MAX_HUNDREDTHS,
+    Reading,
+    decode_batch,
+    encode_reading,
+    reading_key,
+    to_hundredths,
+)
+from tests.messages import BAD, GOOD, STRANGE, message
+
+NOW_MS = int(datetime(2026, 2, 1, tzinfo=UTC).timestamp() * 1000)
+
+
+def decode(*payloads):
+    return decode_batch(payloads, np.full(len(payloads), NOW_MS, dtype=np.int64))
+
+
+@pytest.mark.parametrize(("payload", "code"), [b[1:] for b in BAD], ids=[b[0] for b in BAD])
+def test_a_bad_message_is_rejected_with_its_reason(payload, code):
+    readings, rejected = decode(payload)
+    assert len(readings) == 0
+    assert [(r.position, r.reason_code) for r in rejected] == [(0, code)]
+    assert rejected[0].reason.isprintable()
+
+
+@pytest.mark.parametrize("payload", [s[1] for s in STRANGE], ids=[s[0] for s in STRANGE])
+def test_a_strange_message_is_a_reading(payload):
+    readings, rejected = decode(payload)
+    assert rejected == []
+    assert readings.sensor_id == [json.loads(payload)["sensor_id"]]
+
+
+def test_bad_messages_cost_only_themselves():
+    payloads = [p for bad in BAD for p in (message(), bad[1])] + [message()]
+    readings, rejected = decode(*payloads)
+    assert readings.position.tolist() == list(range(0, len(payloads), 2))
+    assert [r.position for r in rejected] == list(range(1, len(payloads), 2))
+
+
+def test_an_encoded_reading_decodes_to_itself():
+    reading = Reading(**{**GOOD, "timestamp": datetime(2026, 1, 31, 12, 0, 0, 123456, UTC)})
+    readings, rejected = decode(encode_reading(reading))
+    assert rejected == []
+    assert readings.hundredths.tolist() == [2150]
+    assert readings.timestamp_us.tolist() == [1769860800123456]
+    assert (readings.sensor_id, readings.unit) == ([reading.sensor_id], ["°C"])
+
+
+def test_the_key_is_location_and_sensor_type():
+    assert reading_key("Büro", "co2") == "Büro/co2".encode()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-01-31T12:00:00Z",
+        "2026-01-31 12:00:00",
+        "2026-01-31T13:00:00+01:00",
+        "20260131T120000Z",
+    ],
+)
+def test_times_are_converted_to_utc_and_taken_as_utc_without_an_offset(text):
+    assert decode(message(timestamp=text))[0].timestamp_us.tolist() == [1769860800000000]
+
+
+@pytest.mark.parametrize("text", ["2026-01-31x12:00:00", "2026-01-31T12:00:00+25:00", "12:00", ""])
+def test_what_is_not_iso_8601_is_no_time(text):
+    assert decode(message(timestamp=text))[1][0].reason_code == "bad_timestamp"
+
+
+def test_a_reading_may_be_five_minutes_ahead_of_its_arrival_and_no_more():
+    just = datetime.fromtimestamp(NOW_MS / 1000 + 300, UTC).isoformat()
+    over = datetime.fromtimestamp(NOW_MS / 1000 + 300.001, UTC).isoformat()
+    _, rejected = decode(message(timestamp=just), message(timestamp=over))
+    assert [(r.position, r.reason_code) for r in rejected] == [(1, "future_timestamp")]
+
+
+def test_without_an_arrival_time_the_future_is_not_checked():
+    readings, _ = decode_batch([message(timestamp="2999-01-01")], np.array([-1]))
+    assert len(readings) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "hundredths"),
+    [
+        (0.125, 12),
+        (0.135, 14),
+        (1.145, 114),
+        (2.675, 268),
+        (85.835, 8584),
+        (-1.145, -114),
+        (-0.0, 0),
+    ],
+)
+def test_ties_are_rounded_half_even_as_the_decimal_text_says(value, hundredths):
+    assert decode(message(value=value))[0].hundredths.tolist() == [hundredths]
+
+
+@given(st.floats(min_value=-99999999.99, max_value=99999999.99))
+def test_rounding_is_that_of_decimal_arithmetic(value):
+    exact = Decimal(repr(value)).quantize(Decimal("0.01"), rounding=ROUND_HALF_EVEN)
+    hundredths, fits = to_hundredths(np.array([value]))
+    assert fits.all()
+    assert hundredths.tolist() == [int(exact.scaleb(2))]
+
+
+@given(st.floats(allow_nan=True, allow_infinity=True))
+def test_a_value_fits_only_if_it_rounds_into_the_column(value):
+    _, fits = to_hundredths(np.array([value]))
+    inside = math.isfinite(value) and abs(
+        Decimal(repr(value)).quantize(Decimal("0.01"), rounding=ROUND_HALF_EVEN)
+        if abs(value) < 1e20
+        else Decimal("Infinity")
+    ) <= Decimal(MAX_HUNDREDTHS).scaleb(-2)
+    assert fits.tolist() == [inside]
+
+
+@given(st.lists(st.one_of(st.none(), st.binary(max_size=300)), max_size=20))
+def test_arbitrary_bytes_never_break_decoding_and_none_is_lost(payloads):
+    readings, rejected = decode(*payloads)
+    positions = sorted(readings.position.tolist() + [r.position for r in rejected])
+    assert positions == list(range(len(payloads)))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=120),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+
+
+@given(
+    st.dictionaries(st.sampled_from([*GOOD, "extra"]), json_values),
+    st.sets(st.sampled_from(list(GOOD))),
+)
+def test_nearly_valid_messages_are_decoded_or_rejected_with_a_printable_reason(
+    changes, good_fields
+):
+    fields = {**{k: GOOD[k] for k in good_fields}, **changes}
+    readings, rejected = decode(json.dumps(fields).encode("utf-8", "surrogatepass"), message())
+    assert len(readings) + len(rejected) == 2
+    assert readings.position[-1] == 1
+    for each in rejected:
+        assert each.reason.isprintable()
+        each.reason.encode()
+    for text in (*readings.sensor_id, *readings.sensor_type, *readings.location, *readings.unit):
+        assert "\0" not in text
+        text.encode()

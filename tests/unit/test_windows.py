@@ -1,0 +1,307 @@
+import statistics
+from decimal import ROUND_HALF_EVEN, Decimal, localcontext
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.reading import Readings
+from pipeline.windows import (
+    BASELINE_MIN_READINGS,
+    Partial,
+    PartitionWindows,
+    Sums,
+    WindowKey,
+    WindowRules,
+    is_unusual,
+)
+
+SECOND = 1_000_000
+RULES = WindowRules(60 * SECOND, 300 * SECOND, 5 * SECOND, baseline_windows=3)
+
+
+def readings(*rows, group=("Laboratory", "co2")):
+    """Return readings of (second, hundredths[, flag[, group]])."""
+    full = [(*row, *(False, group)[len(row) - 2 :]) for row in rows]
+    seconds, values, flags, groups = zip(*full, strict=True) if full else ((), (), (), ())
+    return Readings(
+        np.arange(len(full), dtype=np.int64),
+        ["s"] * len(full),
+        [g[1] for g in groups],
+        [g[0] for g in groups],
+        np.array(values, dtype=np.int64),
+        np.array([round(s * SECOND) for s in seconds], dtype=np.int64),
+        np.array(flags, dtype=np.bool_),
+        [""] * len(full),
+    )
+
+
+def key(second, group=("Laboratory", "co2")):
+    return WindowKey(second * SECOND, *group)
+
+
+def test_a_window_holds_its_start_and_not_its_end():
+    changed, _ = PartitionWindows(RULES).add(readings((0, 1), (59.999999, 1), (60, 1)))
+    assert {k.start_us: p.all.readings for k, p in changed.items()} == {0: 2, 60 * SECOND: 1}
+
+
+def test_windows_before_the_epoch_are_aligned_to_it():
+    changed, _ = PartitionWindows(RULES).add(readings((-1, 1)))
+    assert list(changed) == [key(-60)]
+
+
+@pytest.mark.parametrize("window_s", [1, 7, 86_400])
+def test_windows_of_any_length_are_aligned_to_the_epoch(window_s):
+    rules = WindowRules(window_s * SECOND, 0, 0, 3)
+    changed, _ = PartitionWindows(rules).add(readings((1_000_000, 1)))
+    assert [k.start_us for k in changed] == [1_000_000 // window_s * window_s * SECOND]
+
+
+def test_the_watermark_stays_behind_the_latest_event_time():
+    windows = PartitionWindows(RULES)
+    windows.add(readings((100, 1), (90, 1)))
+    assert windows.watermark_us == 95 * SECOND
+
+
+def test_the_watermark_never_falls():
+    windows = PartitionWindows(RULES, watermark_us=1000 * SECOND)
+    windows.add(readings((900, 1)))
+    assert windows.watermark_us == 1000 * SECOND
+
+
+def test_an_idle_partition_moves_on_but_never_before_its_first_reading():
+    windows = PartitionWindows(RULES)
+    windows.advance_idle(10 * SECOND)
+    assert windows.watermark_us is None
+    windows.add(readings((100, 1)))
+    windows.advance_idle(10 * SECOND)
+    assert windows.watermark_us == 105 * SECOND
+
+
+def test_a_reading_is_late_when_the_watermark_has_passed_end_and_allowance():
+    last_moment = 60 + 300 + 5  # event time that brings the watermark to the end of the allowance
+    _, late = PartitionWindows(RULES).add(readings((last_moment - 0.000001, 1), (59, 1)))
+    assert late.rows.tolist() == []
+    _, late = PartitionWindows(RULES).add(readings((last_moment, 1), (59, 1)))
+    assert late.rows.tolist() == [1]
+    assert late.watermark_us.tolist() == [360 * SECOND]
+    assert late.window_start_us.tolist() == [0]
+
+
+def test_a_late_reading_changes_no_window():
+    changed, _ = PartitionWindows(RULES).add(readings((1000, 1), (0, 1)))
+    assert list(changed) == [key(960)]
+
+
+def test_a_reading_of_a_window_known_to_be_final_is_late():
+    changed, late = PartitionWindows(RULES).add(readings((0, 1), (60, 1)), final={key(0)})
+    assert (list(changed), late.rows.tolist()) == ([key(60)], [0])
+
+
+def test_groups_are_apart():
+    other = ("Warehouse", "co2")
+    changed, _ = PartitionWindows(RULES).add(readings((0, 1), (0, 5, True, other)))
+    assert changed[key(0)].maximum == 1
+    assert (changed[key(0, other)].minimum, changed[key(0, other)].anomalies) == (5, 1)
+
+
+def test_flagged_readings_are_counted():
+    changed, _ = PartitionWindows(RULES).add(readings((0, 1, True), (1, 1), (2, 1, True)))
+    assert changed[key(0)].anomalies == 2
+
+
+def rounded(exact):
+    return int(exact.to_integral_value(rounding=ROUND_HALF_EVEN))
+
+
+hundredths_lists = st.lists(st.integers(-9_999_999_999, 9_999_999_999), min_size=1, max_size=60)
+
+
+@given(hundredths_lists)
+def test_mean_and_deviation_are_the_correctly_rounded_ones(values):
+    sums = Sums.of(np.array(values, dtype=np.int64))
+    with localcontext(prec=80):
+        mean = Decimal(sum(values)) / len(values)
+        variance = sum((Decimal(v) - mean) ** 2 for v in values) / len(values)
+        assert sums.mean() == rounded(mean)
+        assert sums.stddev() == rounded(variance.sqrt())
+
+
+def test_the_deviation_of_a_constant_series_of_the_largest_value_is_zero():
+    sums = Sums.of(np.full(50_000, 9_999_999_999))
+    assert (sums.mean(), sums.stddev()) == (9_999_999_999, 0)
+
+
+def test_ties_of_mean_and_deviation_go_to_the_even_hundredth():
+    assert (Sums.of(np.array([0, 1])).mean(), Sums.of(np.array([0, 1])).stddev()) == (0, 0)
+    assert (Sums.of(np.array([1, 2])).mean(), Sums.of(np.array([0, 3])).stddev()) == (2, 2)
+
+
+def test_one_reading_is_its_own_mean_with_deviation_zero():
+    sums = Sums.of(np.array([-4711]))
+    assert (sums.mean(), sums.stddev()) == (-4711, 0)
+
+
+def baseline_of(values):
+    return Sums.of(np.array(values, dtype=np.int64))
+
+
+def test_a_value_is_unusual_beyond_three_sigma_of_the_baseline():
+    values = [900, 1100] * BASELINE_MIN_READINGS
+    assert statistics.pstdev(values) == 100
+    assert is_unusual(np.array([700, 699, 1300, 1301]), baseline_of(values)).tolist() == [
+        *(False, True, False, True)
+    ]
+
+
+def test_there_is_no_verdict_before_the_baseline_is_long_enough():
+    short = baseline_of([5] * (BASELINE_MIN_READINGS - 1))
+    assert not is_unusual(np.array([10**9]), short).any()
+
+
+def test_a_series_that_never_moved_allows_for_its_resolution():
+    assert is_unusual(np.array([97, 96]), baseline_of([100] * 50)).tolist() == [False, True]
+
+
+def steady(window, n=40, start=900, spread=200):
+    """Return n readings of one minute that alternate between two values."""
+    return [(window * 60 + i, start + spread * (i % 2)) for i in range(n)]
+
+
+def test_readings_are_judged_by_the_preceding_windows_not_by_their_own():
+    windows = PartitionWindows(RULES)
+    changed, _ = windows.add(readings(*steady(0), (50, 10**6)))
+    assert changed[key(0)].statistical_anomalies == 0
+    changed, _ = windows.add(readings(*steady(2), (170, 10**7)))
+    assert changed[key(120)].baseline.readings == 41  # the spike came when there was no verdict
+    changed, _ = windows.add(readings(*steady(3), (230, 10**7)))
+    assert changed[key(180)].statistical_anomalies >= 1
+
+
+def test_a_flagged_reading_does_not_enter_the_baseline():
+    windows = PartitionWindows(RULES)
+    windows.add(readings(*steady(0), (50, 10**6, True)))
+    changed, _ = windows.add(readings(*steady(1), (110, 10**6)))
+    assert changed[key(60)].baseline.readings == 40
+    assert changed[key(60)].statistical_anomalies == 1
+    changed, _ = windows.add(readings(*steady(2)))
+    assert changed[key(120)].baseline.readings == 80
+
+
+def test_the_baseline_is_the_last_windows_that_had_readings():
+    windows = PartitionWindows(RULES)
+    for window in (0, 1, 2, 50, 51):
+        windows.add(readings(*steady(window)))
+    changed, _ = windows.add(readings((52 * 60, 900)))
+    assert changed[key(52 * 60)].baseline.readings == 3 * 40  # windows 2, 50 and 51
+
+
+def test_refining_an_earlier_window_revises_no_verdict():
+    windows = PartitionWindows(RULES)
+    windows.add(readings(*steady(0)))
+    changed, _ = windows.add(readings((60, 900)))
+    frozen = changed[key(60)].baseline.readings
+    windows.add(readings(*steady(0)))
+    changed, _ = windows.add(readings((61, 900)))
+    assert changed[key(60)].baseline.readings == frozen == 40
+
+
+def test_a_window_is_forgotten_when_it_is_final_and_no_baseline_needs_it():
+    windows = PartitionWindows(RULES)
+    for window in range(20):
+        windows.add(readings(*steady(window, n=1)))
+    # Watermark 1135 s: windows from 780 s on may still open; the three before them are baseline.
+    assert windows.forget(10**9 * SECOND) == [key(s) for s in range(0, 600, 60)]
+    assert windows.forget(10**9 * SECOND) == []
+
+
+def test_a_window_that_is_not_final_is_not_forgotten():
+    windows = PartitionWindows(RULES)
+    for window in range(20):
+        windows.add(readings(*steady(window, n=1)))
+    assert windows.forget(120 * SECOND) == [key(0), key(60)]
+
+
+def test_a_group_that_has_been_silent_for_a_week_is_let_go():
+    windows = PartitionWindows(RULES)
+    windows.add(readings((0, 1), group=("Warehouse", "co2")))
+    windows.add(readings((8 * 86_400, 1)))
+    assert windows.forget(10**9 * SECOND) == [key(0, ("Warehouse", "co2"))]
+    assert len(windows) == 1
+
+
+# --- properties: any batching, any crash point, any partitioning ------------------------------
+
+rows = st.tuples(
+    st.integers(0, 900),  # second
+    st.integers(-500, 500),  # hundredths
+    st.booleans(),
+    st.sampled_from([("A", "x"), ("A", "y"), ("B", "x")]),
+)
+logs = st.lists(rows, max_size=80)
+cuts = st.lists(st.integers(0, 80), max_size=6)
+
+
+def run(log, cuts=(), restore=False):
+    """Process a log in the given batches; return all partials, the late rows and the watermark."""
+    windows, partials, late = PartitionWindows(RULES), {}, []
+    for begin, end in zip([0, *sorted(cuts)], [*sorted(cuts), len(log)], strict=True):
+        changed, missed = windows.add(readings(*log[begin:end]))
+        partials |= changed
+        late += [begin + row for row in missed.rows.tolist()]
+        if restore:  # as after a crash: nothing is left but what was stored
+            windows = PartitionWindows(RULES, windows.watermark_us, partials.items())
+    return partials, late, windows.watermark_us
+
+
+@given(logs, cuts)
+def test_no_batching_changes_anything(log, cuts):
+    assert run(log, cuts) == run(log)
+
+
+@given(logs, cuts)
+def test_no_crash_between_batches_changes_anything(log, cuts):
+    assert run(log, cuts, restore=True) == run(log)
+
+
+@given(logs, cuts)
+def test_forgetting_changes_no_later_window(log, cuts):
+    windows, partials = PartitionWindows(RULES), {}
+    for begin, end in zip([0, *sorted(cuts)], [*sorted(cuts), len(log)], strict=True):
+        partials |= windows.add(readings(*log[begin:end]))[0]
+        windows.forget(10**9 * SECOND)
+    assert partials == run(log)[0]
+
+
+@given(logs, st.lists(st.integers(0, 3), min_size=80, max_size=80))
+def test_partials_of_any_partitioning_merge_to_the_same_sums(log, partition_of):
+    generous = WindowRules(60 * SECOND, 10_000 * SECOND, 0, 3)  # nothing late: order is then free
+    merged: dict[WindowKey, Sums] = {}
+    for partition in range(4):
+        share = [row for row, p in zip(log, partition_of, strict=False) if p == partition]
+        for k, partial in PartitionWindows(generous).add(readings(*share))[0].items():
+            merged.setdefault(k, Sums()).add(partial.all)
+    whole, _ = PartitionWindows(generous).add(readings(*log))
+    assert merged == {k: partial.all for k, partial in whole.items()}
+
+
+@given(logs)
+def test_every_reading_is_in_its_window_or_late(log):
+    partials, late, _ = run(log)
+    assert sum(p.all.readings for p in partials.values()) + len(late) == len(log)
+    for k, partial in partials.items():
+        expected = [
+            row
+            for i, row in enumerate(log)
+            if i not in late
+            and row[3] == (k.location, k.sensor_type)
+            and k.start_us <= row[0] * SECOND < k.start_us + RULES.window_us
+        ]
+        assert partial.all == Sums.of(np.array([row[1] for row in expected]))
+        assert partial.minimum == min(row[1] for row in expected)
+        assert partial.anomalies == sum(row[2] for row in expected)
+
+
+def test_a_partial_starts_empty():
+    assert Partial().all.readings == 0
