@@ -1,0 +1,410 @@
+"""The detector's tables: readings in, ml_anomaly_predictions out, and how far that has come.
+
+Per sensor type and source (partition) ``detector_progress`` holds the first offset not yet scored.
+It moves with the predictions, in one transaction, and only from the offset that this process last
+read or wrote: that is the fence. The primary key as well makes a second prediction impossible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import psycopg2.errors
+from psycopg2.extras import Json, execute_values
+
+from db.connection import Cursor
+from db.copying import (
+    NULL,
+    boolean_fields,
+    copy_rows,
+    hundredths_fields,
+    integer_fields,
+    text_fields,
+    timestamp_fields,
+)
+from db.times import to_timestamp
+from pipeline.detector import Training, Verdicts
+
+# Readings are visible up to the consumer's own progress, and no further.
+_CONSUMER = "consumer"
+
+# First offset not yet handled, per source_id.
+Offsets = dict[int, int]
+
+
+class StaleProgress(Exception):
+    """The stored progress is not what this process last read or wrote: another has moved it."""
+
+
+@dataclass(frozen=True)
+class StoredReadings:
+    """Readings as columns, in the order in which they are scored.
+
+    Attributes
+    ----------
+    hundredths, timestamp_us : array of int64
+        Values in hundredths; event times in microseconds since the epoch.
+    source_id, log_offset : array of int64
+        Where each came from.
+    """
+
+    sensor_id: list[str]
+    sensor_type: list[str]
+    location: list[str]
+    hundredths: npt.NDArray[np.int64]
+    timestamp_us: npt.NDArray[np.int64]
+    anomaly: npt.NDArray[np.bool_]
+    source_id: npt.NDArray[np.int64]
+    log_offset: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.sensor_id)
+
+    def take(self, rows: npt.NDArray[np.intp]) -> StoredReadings:
+        """Return the readings at ``rows``."""
+        picked = rows.tolist()
+        return StoredReadings(
+            [self.sensor_id[i] for i in picked],
+            [self.sensor_type[i] for i in picked],
+            [self.location[i] for i in picked],
+            self.hundredths[rows],
+            self.timestamp_us[rows],
+            self.anomaly[rows],
+            self.source_id[rows],
+            self.log_offset[rows],
+        )
+
+    @property
+    def values(self) -> npt.NDArray[np.float64]:
+        """Values in their unit."""
+        return self.hundredths / 100.0
+
+
+def visible_ends(tx: Cursor) -> Offsets:
+    """Return per source the offset below which all readings are visible to later statements."""
+    tx.execute(
+        "SELECT source_id, next_offset FROM stream_offsets WHERE consumer_group = %s", (_CONSUMER,)
+    )
+    return dict(tx.fetchall())
+
+
+def origins(tx: Cursor) -> dict[str, Offsets]:
+    """Return for every sensor type the offset of its first reading per source."""
+    tx.execute("SELECT sensor_type, source_id, first_offset FROM sensor_types")
+    return _by_type(tx.fetchall())
+
+
+def progress(tx: Cursor, starts: Mapping[str, Offsets]) -> dict[str, Offsets]:
+    """Return how far types are scored; what never was begins where it first occurred."""
+    execute_values(
+        tx,
+        "INSERT INTO detector_progress (sensor_type, source_id, next_offset) VALUES %s"
+        " ON CONFLICT DO NOTHING",
+        sorted((t, s, offset) for t, offsets in starts.items() for s, offset in offsets.items()),
+    )
+    tx.execute(
+        "SELECT sensor_type, source_id, next_offset FROM detector_progress"
+        " WHERE sensor_type = ANY(%s)",
+        (list(starts),),
+    )
+    return _by_type(tx.fetchall())
+
+
+def _by_type(rows: Iterable[tuple[str, int, int]]) -> dict[str, Offsets]:
+    types: dict[str, Offsets] = {}
+    for sensor_type, source_id, offset in rows:
+        types.setdefault(sensor_type, {})[source_id] = offset
+    return types
+
+
+def read(
+    tx: Cursor, sensor_types: Sequence[str], begin: Offsets, end: Offsets, max_readings: int
+) -> tuple[StoredReadings, Offsets]:
+    """Return the next readings of some types in the order they were stored, and where to go on.
+
+    Parameters
+    ----------
+    begin, end : dict
+        First offset per source, and the one to stop before; all readings between are visible.
+    max_readings : int
+        About how many at most.
+    """
+    open_sources = [s for s in end if begin.get(s, 0) < end[s]]
+    if not open_sources:
+        return _columns([]), dict(begin)
+    limit = max(1, max_readings // len(open_sources))
+    tx.execute(
+        "SELECT r.* FROM unnest(%s::int[], %s::bigint[], %s::bigint[]) AS s(source_id, low, high)"
+        " CROSS JOIN LATERAL (SELECT id, sensor_id, sensor_type, location,"
+        " (value * 100)::bigint, (extract(epoch FROM timestamp) * 1000000)::bigint, anomaly,"
+        " source_id, log_offset FROM sensor_readings"
+        " WHERE source_id = s.source_id AND log_offset >= s.low AND log_offset < s.high"
+        " AND sensor_type = ANY(%s) ORDER BY log_offset LIMIT %s) AS r",
+        (
+            open_sources,
+            [begin.get(s, 0) for s in open_sources],
+            [end[s] for s in open_sources],
+            list(sensor_types),
+            limit,
+        ),
+    )
+    rows = tx.fetchall()
+    # A source that filled its limit may have more below another's last id: take what is certain.
+    counts: dict[int, int] = {}
+    last_id: dict[int, int] = {}
+    for row in rows:
+        counts[row[7]] = counts.get(row[7], 0) + 1
+        last_id[row[7]] = row[0]
+    horizon = min((last_id[s] for s, n in counts.items() if n == limit), default=None)
+    following = {**begin, **{s: end[s] for s in open_sources}}
+    if horizon is not None:
+        for row in reversed(rows):
+            if row[0] > horizon:
+                following[row[7]] = row[8]
+            elif row[0] == horizon:
+                following[row[7]] = row[8] + 1
+        rows = [row for row in rows if row[0] <= horizon]
+    rows.sort()
+    return _columns(rows), following
+
+
+def read_scored(
+    tx: Cursor, sensor_type: str, begin: Offsets, end: Offsets, max_readings: int
+) -> Iterable[StoredReadings]:
+    """Yield scored readings in the order in which they were scored, to be learnt again."""
+    sources = [s for s in end if begin.get(s, 0) < end[s]]
+    if not sources:
+        return
+    tx.execute(
+        "DECLARE scored NO SCROLL CURSOR FOR SELECT p.id, sensor_id, sensor_type, location,"
+        " (value * 100)::bigint, (extract(epoch FROM timestamp) * 1000000)::bigint,"
+        " rule_based_anomaly, p.source_id, log_offset FROM ml_anomaly_predictions AS p"
+        " JOIN unnest(%s::int[], %s::bigint[], %s::bigint[]) AS s(source_id, low, high)"
+        " ON p.source_id = s.source_id AND log_offset >= low AND log_offset < high"
+        " WHERE sensor_type = %s ORDER BY p.id",
+        (sources, [begin.get(s, 0) for s in sources], [end[s] for s in sources], sensor_type),
+    )
+    while True:
+        tx.execute("FETCH %s FROM scored", (max_readings,))
+        rows = tx.fetchall()
+        if not rows:
+            break
+        yield _columns(rows)
+    tx.execute("CLOSE scored")
+
+
+def _columns(rows: Sequence[tuple[Any, ...]]) -> StoredReadings:
+    columns = list(zip(*rows, strict=True)) if rows else [()] * 9
+    _, sensor_id, sensor_type, location, hundredths, timestamp_us, anomaly, source, offset = columns
+    return StoredReadings(
+        list(sensor_id),
+        list(sensor_type),
+        list(location),
+        np.array(hundredths, dtype=np.int64),
+        np.array(timestamp_us, dtype=np.int64),
+        np.array(anomaly, dtype=np.bool_),
+        np.array(source, dtype=np.int64),
+        np.array(offset, dtype=np.int64),
+    )
+
+
+_COLUMNS = (
+    *("sensor_id", "sensor_type", "location", "value", "timestamp"),
+    *("is_anomaly", "anomaly_score", "rule_based_anomaly", "reason", "source_id", "log_offset"),
+)
+
+
+def insert(tx: Cursor, readings: StoredReadings, verdicts: Verdicts) -> None:
+    """Store the verdicts on readings.
+
+    Raises
+    ------
+    StaleProgress
+        When one of them has a prediction already.
+    """
+    known = verdicts.known.tolist()
+    flags = boolean_fields(verdicts.is_anomaly)
+    reasons = verdicts.reason
+    escaped = dict(zip(reasons, text_fields([r or "" for r in reasons]), strict=True))
+    try:
+        copy_rows(
+            tx,
+            "ml_anomaly_predictions",
+            _COLUMNS,
+            (
+                text_fields(readings.sensor_id),
+                text_fields(readings.sensor_type),
+                text_fields(readings.location),
+                hundredths_fields(readings.hundredths),
+                timestamp_fields(readings.timestamp_us),
+                [flag if k else NULL for flag, k in zip(flags, known, strict=True)],
+                [
+                    f"{score:.6f}" if k else NULL
+                    for score, k in zip(verdicts.score.tolist(), known, strict=True)
+                ],
+                boolean_fields(readings.anomaly),
+                [NULL if r is None else escaped[r] for r in reasons],
+                integer_fields(readings.source_id),
+                integer_fields(readings.log_offset),
+            ),
+        )
+    except psycopg2.errors.UniqueViolation as problem:
+        raise StaleProgress(str(problem)) from problem
+
+
+def insert_trainings(tx: Cursor, trainings: Sequence[Training]) -> None:
+    """Store a row per training."""
+    execute_values(
+        tx,
+        "INSERT INTO model_runs (sensor_type, fitted_at, training_rows, duration_seconds,"
+        " threshold, flagged_share, drift) VALUES %s",
+        [
+            (
+                *(t.sensor_type, to_timestamp(t.fitted_at_us), t.rows, t.duration_seconds),
+                *(t.threshold, t.flagged_share, t.drift),
+            )
+            for t in trainings
+        ],
+    )
+
+
+def advance(tx: Cursor, moves: Mapping[str, tuple[Offsets, Offsets]]) -> None:
+    """Move the progress of types, expected to next offsets; the last statement before COMMIT.
+
+    Raises
+    ------
+    StaleProgress
+        When a stored offset is not the expected one: the transaction must be rolled back.
+    """
+    rows = sorted(
+        (sensor_type, source_id, expected[source_id], offset)
+        for sensor_type, (expected, following) in moves.items()
+        for source_id, offset in following.items()
+    )
+    execute_values(
+        tx,
+        "UPDATE detector_progress AS p SET next_offset = v.next_offset,"
+        " updated_at = clock_timestamp() AT TIME ZONE 'UTC'"
+        " FROM (VALUES %s) AS v(sensor_type, source_id, expected, next_offset)"
+        " WHERE p.sensor_type = v.sensor_type AND p.source_id = v.source_id"
+        " AND p.next_offset = v.expected",
+        rows,
+        template="(%s, %s, %s::bigint, %s::bigint)",
+        page_size=max(1, len(rows)),
+    )
+    if rows and tx.rowcount != len(rows):
+        raise StaleProgress(f"rows={len(rows)} moved={tx.rowcount}")
+
+
+# ---------------------------------------------------------------------------------------- snapshots
+
+
+def save_snapshot(tx: Cursor, sensor_type: str, state: bytes, at: Offsets) -> None:
+    """Keep a type's state and the progress that it stands for."""
+    tx.execute(
+        "INSERT INTO detector_snapshots (sensor_type, state, progress) VALUES (%s, %s, %s)"
+        " ON CONFLICT (sensor_type) DO UPDATE SET state = EXCLUDED.state,"
+        " progress = EXCLUDED.progress, created_at = EXCLUDED.created_at",
+        (sensor_type, state, Json({str(source): offset for source, offset in at.items()})),
+    )
+
+
+def load_snapshot(tx: Cursor, sensor_type: str) -> tuple[bytes, Offsets] | None:
+    """Return a type's last kept state and the progress it stands for."""
+    tx.execute(
+        "SELECT state, progress FROM detector_snapshots WHERE sensor_type = %s", (sensor_type,)
+    )
+    row = tx.fetchone()
+    return row and (bytes(row[0]), {int(source): offset for source, offset in row[1].items()})
+
+
+# ------------------------------------------------------------------------------------------- claims
+
+
+def session_name(instance: str) -> str:
+    """Return the application_name by which others see that an instance lives (63 bytes at most)."""
+    return f"ml_detector {instance}"[:63]
+
+
+def share_types(
+    tx: Cursor, instance: str, known_types: Iterable[str], lease_seconds: float
+) -> tuple[list[str], list[str]]:
+    """Renew this instance's claims and take free types up to its fair share.
+
+    A claim is free when it has expired, or when its holder has no session with this database.
+    The session of one that only failed to renew is ended: stopped in the middle of a COPY it would
+    hold its rows against its successor for as long as it sleeps.
+
+    Returns
+    -------
+    held : list of str
+        Types this instance works on now.
+    surplus : list of str
+        Those of them that it should release for others.
+    """
+    known = sorted(known_types)
+    tx.execute("SELECT pg_advisory_xact_lock(hashtext('detector_claims'))")
+    tx.execute(
+        "SELECT sensor_type, instance, expires_at < clock_timestamp() AT TIME ZONE 'UTC'"
+        " OR NOT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()"
+        " AND application_name = left('ml_detector ' || instance, 63))"
+        " FROM detector_claims"
+    )
+    claims = {t: (holder, free) for t, holder, free in tx.fetchall()}
+    mine = [t for t, (holder, _) in claims.items() if holder == instance]
+    others = {h for h, free in claims.values() if h != instance and not free}
+    tx.execute(
+        "SELECT DISTINCT application_name FROM pg_stat_activity"
+        " WHERE datname = current_database() AND application_name LIKE 'ml_detector %'"
+    )
+    sessions = {row[0] for row in tx.fetchall()}
+    live = sorted(sessions | {session_name(i) for i in others} | {session_name(instance)})
+    place = live.index(session_name(instance))
+    quota = len(known) // len(live) + (place < len(known) % len(live))
+    free = [t for t in known if t not in claims or (claims[t][1] and t not in mine)]
+    taken = free[: max(0, quota - len(mine))]
+    dead = {claims[t][0] for t in taken if t in claims}
+    if dead:
+        tx.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND application_name = ANY(%s)",
+            ([session_name(i) for i in dead],),
+        )
+    held = sorted({*mine, *taken})
+    if held:
+        execute_values(
+            tx,
+            "INSERT INTO detector_claims (sensor_type, instance, expires_at) VALUES %s"
+            " ON CONFLICT (sensor_type) DO UPDATE SET instance = EXCLUDED.instance,"
+            " expires_at = EXCLUDED.expires_at",
+            [(t, instance, lease_seconds) for t in held],
+            template="(%s, %s, (clock_timestamp() AT TIME ZONE 'UTC') + %s * interval '1 second')",
+        )
+    return held, held[quota:] if len(live) > 1 else []
+
+
+def release_types(tx: Cursor, instance: str, sensor_types: Sequence[str]) -> None:
+    """Give claims back."""
+    tx.execute(
+        "DELETE FROM detector_claims WHERE instance = %s AND sensor_type = ANY(%s)",
+        (instance, list(sensor_types)),
+    )
+
+
+def unscored(tx: Cursor) -> int:
+    """Return an upper bound of the readings not yet scored: offsets between progress and end.
+
+    Offsets of all types of a source are counted for each type that lies back, so with all types at
+    the same place the true number is this divided by the number of types.
+    """
+    tx.execute(
+        "SELECT coalesce(sum(greatest(s.next_offset - p.next_offset, 0)), 0)::bigint"
+        " FROM detector_progress AS p JOIN stream_offsets AS s USING (source_id)"
+        " WHERE s.consumer_group = %s",
+        (_CONSUMER,),
+    )
+    return int(tx.fetchone()[0])
