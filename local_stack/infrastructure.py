@@ -1,0 +1,236 @@
+"""The local Kafka and PostgreSQL as one: started, watched, stopped; or the user's own, if set."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from config import Settings
+from local_stack.embedded_kafka import EmbeddedKafka
+from local_stack.interrupts import Interrupts
+from local_stack.kafka import CHECKOUT, KafkaImpossible, LocalKafka
+from local_stack.postgres import LocalPostgres
+from local_stack.processes import PidFile, PortTaken, Report, StartFailed
+from service.lifecycle import UserError
+
+LOCAL_DIRECTORY = CHECKOUT / ".local"
+WATCH_INTERVAL_SECONDS = 1.0
+# A server that cannot be started again this often in a row is beyond our help.
+MAX_RESTARTS = 3
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Where to listen; 0 = a free port."""
+
+    kafka: int
+    postgres: int
+
+
+class Infrastructure:
+    """Kafka and PostgreSQL for the services.
+
+    What the user has set (``KAFKA_BOOTSTRAP_SERVERS``, ``DATABASE_URL``) is used as it is, and
+    nothing is started in its place.
+
+    Parameters
+    ----------
+    settings : Settings
+        Which broker to start.
+    given : mapping
+        What the user has set, by name.
+    directory : Path
+        Place of data and logs.
+    ports : Ports
+        Where the two listen.
+    report : callable
+        Takes progress, a line at a time; may be called from another thread.
+    durable : bool
+        False switches PostgreSQL's fsync off.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        given: Mapping[str, str],
+        directory: Path,
+        ports: Ports,
+        report: Report,
+        durable: bool = True,
+    ) -> None:
+        self.settings = settings
+        self.given = given
+        self.directory = directory
+        self.ports = ports
+        self.report = report
+        self.durable = durable
+        self.kafka: LocalKafka | EmbeddedKafka | None = None
+        self.postgres: LocalPostgres | None = None
+        self.failed = threading.Event()
+        self._pid_file = PidFile(directory / "run.pid")
+        self._watcher: threading.Thread | None = None
+        self._stopping = threading.Event()
+
+    @property
+    def starts_something(self) -> bool:
+        """Whether anything is left to start."""
+        return not {"KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL"} <= self.given.keys()
+
+    @property
+    def kafka_bootstrap_servers(self) -> str:
+        """Address of the broker."""
+        return self.kafka.bootstrap_servers if self.kafka else self.settings.kafka_bootstrap_servers
+
+    @property
+    def database_url(self) -> str:
+        """Address of the database."""
+        return self.postgres.url if self.postgres else self.settings.database_url
+
+    @property
+    def connection_settings(self) -> dict[str, str]:
+        """The two settings that lead the services here."""
+        return {
+            "KAFKA_BOOTSTRAP_SERVERS": self.kafka_bootstrap_servers,
+            "DATABASE_URL": self.database_url,
+        }
+
+    def start(self) -> None:
+        """Start what is not given.
+
+        Raises
+        ------
+        UserError
+            When a port is taken, the wanted broker cannot be had, or it all runs already.
+        StartFailed
+            When a server does not come up.
+        """
+        self._require_alone()
+        if "DATABASE_URL" in self.given:
+            self.report("DATABASE_URL is set: using that database, starting no PostgreSQL")
+        else:
+            self._start_postgres()
+        if "KAFKA_BOOTSTRAP_SERVERS" in self.given:
+            self.report(
+                f"KAFKA_BOOTSTRAP_SERVERS is set: using {self.settings.kafka_bootstrap_servers},"
+                " starting no Kafka"
+            )
+        else:
+            self._start_kafka()
+        self._watcher = threading.Thread(target=self._watch, name="watch", daemon=True)
+        self._watcher.start()
+
+    def stop(self) -> None:
+        """Stop what was started: Kafka, then PostgreSQL."""
+        self._stopping.set()
+        if self._watcher is not None:
+            self._watcher.join(WATCH_INTERVAL_SECONDS)
+        for name, server in (("Kafka", self.kafka), ("PostgreSQL", self.postgres)):
+            if server is not None:
+                server.stop()
+                self.report(f"{name} stopped")
+        if self._pid_file.path.exists() and self._is_ours():
+            self._pid_file.remove()
+
+    def _is_ours(self) -> bool:
+        running = self._pid_file.running()
+        return running is None or running.pid == os.getpid()
+
+    def _require_alone(self) -> None:
+        if not self.starts_something:
+            return
+        running = self._pid_file.running()
+        if running is not None:
+            raise UserError(
+                f"it already runs in this directory (pid {running.pid}):"
+                " use that one, or end it with Ctrl-C first"
+            )
+        self._pid_file.write(os.getpid())
+
+    def _start_postgres(self) -> None:
+        self.postgres = LocalPostgres(
+            self.directory / "postgres",
+            self.ports.postgres,
+            durable=self.durable,
+            log_path=self.directory / "logs" / "postgres.log",
+            report=self.report,
+        )
+        try:
+            self.postgres.start()
+        except PortTaken as problem:
+            raise UserError(
+                f"PostgreSQL: {problem}; {_instead('LOCAL_POSTGRES_PORT')}"
+            ) from problem
+        self.report(f"PostgreSQL runs on localhost:{self.postgres.port}")
+
+    def _start_kafka(self) -> None:
+        choice = self.settings.local_kafka
+        if choice != "embedded":
+            try:
+                self._start_apache_kafka()
+                return
+            except KafkaImpossible as problem:
+                if choice == "apache":
+                    raise UserError(f"LOCAL_KAFKA=apache, but {problem}") from problem
+                self.report(f"{problem}")
+        self.report(
+            "using the broker inside librdkafka: it keeps messages in memory only and little of"
+            " them, fit for a first look"
+        )
+        self.kafka = EmbeddedKafka()
+        self.kafka.start()
+        self.report(f"the embedded broker runs on {self.kafka.bootstrap_servers}")
+
+    def _start_apache_kafka(self) -> None:
+        kafka = LocalKafka(
+            self.directory / "kafka",
+            self.ports.kafka,
+            log_path=self.directory / "logs" / "kafka.log",
+            report=self.report,
+        )
+        self.report("starting Kafka ...")
+        try:
+            kafka.start()
+        except PortTaken as problem:
+            raise UserError(f"Kafka: {problem}; {_instead('LOCAL_KAFKA_PORT')}") from problem
+        self.kafka = kafka
+        self.report(f"Kafka runs on {kafka.bootstrap_servers}")
+
+    def _watch(self) -> None:
+        failures = 0
+        while not self._stopping.wait(WATCH_INTERVAL_SECONDS):
+            try:
+                self._restart_dead()
+                failures = 0
+            except StartFailed as problem:
+                if self._stopping.is_set():
+                    return
+                failures += 1
+                self.report(f"could not start it again: {problem}")
+                if failures == MAX_RESTARTS:
+                    self.failed.set()
+                    return
+
+    def _restart_dead(self) -> None:
+        for name, server in (("Kafka", self.kafka), ("PostgreSQL", self.postgres)):
+            if isinstance(server, LocalKafka | LocalPostgres) and server.pid is None:
+                self.report(f"{name} died: starting it again on its data")
+                server.start()
+                self.report(f"{name} runs again")
+
+    @contextmanager
+    def started(self, stop: Interrupts) -> Iterator[Infrastructure]:
+        """Start; stop on leaving. Until it is started, a signal cuts it short."""
+        try:
+            with stop.cutting_short():
+                self.start()
+            yield self
+        finally:
+            self.stop()
+
+
+def _instead(name: str) -> str:
+    return f"end that one, or set {name} to a free port"
