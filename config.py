@@ -108,6 +108,13 @@ class Settings:
         _one_of("classic", "consumer"),
         "group protocol; consumer = KIP-848",
     )
+    kafka_session_timeout_seconds: int = _setting(
+        "KAFKA_SESSION_TIMEOUT_SECONDS",
+        6,
+        _between(int, 1, 3600),
+        "silence after which the group gives a dead process's partitions to others, seconds;"
+        " classic protocol (with consumer the broker decides)",
+    )
     # PostgreSQL
     database_url: str = _setting(
         "DATABASE_URL",

@@ -168,6 +168,7 @@ def main() -> None:
         settings.kafka_partitions,
         GROUP,
         settings.kafka_group_protocol,
+        settings.kafka_session_timeout_seconds,
         MAX_BATCH_MESSAGES,
         BATCH_TIMEOUT_SECONDS,
         args.once,

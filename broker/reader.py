@@ -29,8 +29,6 @@ from broker.topics import (
 
 log = logging.getLogger(__name__)
 
-# Six seconds without a heartbeat and the group gives a process's partitions to the others.
-SESSION_TIMEOUT_MS = 6_000
 # Looking up the ends of a log: the loop must get back to its stop flag.
 LOOKUP_TIMEOUT_SECONDS = 2.0
 # A broker that has just come back may show a shorter log for a moment; one that lost data stays so.
@@ -93,6 +91,8 @@ class TopicReader:
         The identity to read.
     group_protocol : {"classic", "consumer"}
         ``consumer`` is KIP-848.
+    session_timeout_s : int
+        Silence after which the group gives the partitions to others; classic protocol only.
     """
 
     def __init__(
@@ -102,6 +102,7 @@ class TopicReader:
         group: str,
         topic: Topic,
         group_protocol: str,
+        session_timeout_s: int,
     ) -> None:
         self.topic = topic
         self._admin = admin
@@ -125,8 +126,8 @@ class TopicReader:
         if group_protocol == "classic":
             config |= {
                 "partition.assignment.strategy": "cooperative-sticky",
-                "session.timeout.ms": SESSION_TIMEOUT_MS,
-                "heartbeat.interval.ms": SESSION_TIMEOUT_MS // 4,
+                "session.timeout.ms": session_timeout_s * 1000,
+                "heartbeat.interval.ms": session_timeout_s * 250,
             }
         try:
             self._consumer = Consumer(config)

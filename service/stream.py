@@ -50,6 +50,8 @@ class Stream:
         Name of the topic, and how many partitions it gets if it has to be created.
     group, group_protocol : str
         Consumer group, and ``classic`` or ``consumer`` (KIP-848).
+    session_timeout_s : int
+        See ``TopicReader``.
     max_messages, timeout_s : int, float
         A poll ends with so many messages or after so many seconds.
     once : bool
@@ -61,6 +63,7 @@ class Stream:
     partitions: int
     group: str
     group_protocol: str
+    session_timeout_s: int
     max_messages: int
     timeout_s: float
     once: bool = False
@@ -109,7 +112,12 @@ def run_stream(
             )
             try:
                 with TopicReader(
-                    stream.kafka, admin, stream.group, topic, stream.group_protocol
+                    stream.kafka,
+                    admin,
+                    stream.group,
+                    topic,
+                    stream.group_protocol,
+                    stream.session_timeout_s,
                 ) as reader:
                     return _run(stream, topic, reader, handler, database, beat, stop)
             except TopicChanged as change:

@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, settings
 from broker.topics import BrokerUnavailable, admin_client, ensure_topic
 from db.connection import Database
 from db.schema import apply_schema
+from local_stack.embedded_kafka import EmbeddedKafka
 from local_stack.kafka import KafkaImpossible, LocalKafka
 from local_stack.postgres import LocalPostgres
 from tests.waiting import until
@@ -43,7 +44,7 @@ def _missing(what: str, problem: object) -> None:
 
 
 @pytest.fixture(scope="session")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def apache_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Bootstrap servers of an Apache Kafka."""
     if servers := os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
         yield servers
@@ -55,6 +56,20 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         _missing("Apache Kafka", problem)
     yield local.bootstrap_servers
     local.stop()
+
+
+@pytest.fixture(scope="session")
+def embedded_kafka() -> Iterator[str]:
+    """Bootstrap servers of the broker inside librdkafka."""
+    with EmbeddedKafka() as local:
+        yield local.bootstrap_servers
+
+
+@pytest.fixture
+def kafka(request: pytest.FixtureRequest) -> str:
+    """Bootstrap servers; ``parametrize("kafka", [...], indirect=True)`` runs on both brokers."""
+    servers: str = request.getfixturevalue(f"{getattr(request, 'param', 'apache')}_kafka")
+    return servers
 
 
 @pytest.fixture(scope="session")
@@ -106,13 +121,18 @@ def topic(kafka: str) -> str:
 
 
 @pytest.fixture
-def environment(kafka: str, topic: str, database_url: str) -> dict[str, str]:
+def environment(
+    kafka: str, topic: str, database_url: str, request: pytest.FixtureRequest
+) -> dict[str, str]:
     """The settings of a service under test."""
+    # Crash tests wait for a session to end; the embedded broker takes 3 s to let a member join.
+    session_s = "6" if kafka == request.getfixturevalue("embedded_kafka") else "1"
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith("KAFKA_")},
         "KAFKA_BOOTSTRAP_SERVERS": kafka,
         "KAFKA_TOPIC": topic,
         "DATABASE_URL": database_url,
+        "KAFKA_SESSION_TIMEOUT_SECONDS": session_s,
         "PYTHONUNBUFFERED": "1",
     }
 
