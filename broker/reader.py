@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,6 +108,7 @@ class TopicReader:
         self.topic = topic
         self._admin = admin
         self._beyond_end_since: dict[int, float] = {}
+        self._is_broker_down = False
         self.assigned: set[int] = set()
         self.waiting: set[int] = set()
         """Partitions of ``assigned`` that are paused until ``start`` says where."""
@@ -122,6 +124,7 @@ class TopicReader:
             "queued.max.messages.kbytes": 65_536,
             "fetch.message.max.bytes": 10_485_760,
             "log_level": 0,
+            "error_cb": self._on_client_error,
         }
         if group_protocol == "classic":
             config |= {
@@ -148,6 +151,7 @@ class TopicReader:
             partition.offset = 0  # any: it is paused before a message is handed out, then sought
         consumer.incremental_assign(partitions)
         consumer.pause(partitions)
+        self._note_broker_up()
         numbers = {p.partition for p in partitions}
         self.assigned |= numbers
         self.waiting |= numbers
@@ -224,10 +228,22 @@ class TopicReader:
                 ends[message.partition() or 0] = message.offset() or 0
             else:
                 self._on_error(error)
+        if messages:
+            self._note_broker_up()
         return [
             _batch(p, messages.get(p, []), ends.get(p))
             for p in sorted({*messages, *ends} & (self.assigned - self.waiting))
         ]
+
+    def _on_client_error(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._ALL_BROKERS_DOWN and not self._is_broker_down:
+            self._is_broker_down = True
+            log.warning("kafka_unavailable waiting=1 reason=%s", error.str())
+
+    def _note_broker_up(self) -> None:
+        if self._is_broker_down:
+            self._is_broker_down = False
+            log.info("kafka_available")
 
     def _on_error(self, error: KafkaError) -> None:
         if error.code() in _TOPIC_CHANGED:
@@ -257,7 +273,14 @@ class TopicReader:
             answers = self._admin.list_offsets(wanted, request_timeout=LOOKUP_TIMEOUT_SECONDS)
             return {tp.partition: answer.result().offset for tp, answer in answers.items()}
         except KafkaException as problem:
+            self._forget_leaders()
             raise BrokerUnavailable(problem.args[0].str()) from problem
+
+    def _forget_leaders(self) -> None:
+        # After a restart of the broker the admin client asks with the leader epoch it remembers, and
+        # is refused for minutes; listing the topics makes it learn the new one.
+        with suppress(KafkaException):
+            self._admin.list_topics(timeout=LOOKUP_TIMEOUT_SECONDS)
 
     def check_identity(self) -> IdentityCheck:
         """Ask whether the topic is still the same; confirm before what was read is committed."""

@@ -141,13 +141,13 @@ def _run(
     stop: StopSignal,
 ) -> None:
     checkpoint = Checkpoint(stream.group)
-    outage = Outage("storage")
+    database_outage, broker_outage = Outage("postgresql"), Outage("kafka_lookup")
     at_end: set[int] = set()
     committed_s = 0.0
     while not stop.requested:
         # Polled also while waiting: that keeps the membership, and paused partitions give nothing.
         batches = reader.poll(stream.max_messages, stream.timeout_s)
-        if outage.waiting:
+        if database_outage.waiting or broker_outage.waiting:
             continue
         try:
             if reader.waiting:
@@ -162,13 +162,18 @@ def _run(
                     identity.confirm()
                     checkpoint.advance(tx, moves, ends)
                 beat.count(sum(len(batch) for batch in batches))
-            outage.over()
+            database_outage.over()
+            broker_outage.over()
         except StaleCheckpoint as problem:
             log.warning("checkpoint_stale action=reload reason=%s", one_line(problem))
             reader.rewind()
             continue
-        except (DatabaseUnavailable, BrokerUnavailable) as problem:
-            outage.failed(problem)
+        except DatabaseUnavailable as problem:
+            database_outage.failed(problem)
+            reader.rewind()
+            continue
+        except BrokerUnavailable as problem:
+            broker_outage.failed(problem)
             reader.rewind()
             continue
         if time.monotonic() - committed_s > KAFKA_COMMIT_SECONDS:
