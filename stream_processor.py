@@ -49,6 +49,7 @@ class AggregateWindows:
         self.idle_since_s: dict[int, float] = {}
         self.final: set[WindowKey] = set()
         self.ticked_s = 0.0
+        self.has_settled = False
         self.watermark_us: int | None = None
         self.late = 0
 
@@ -86,14 +87,16 @@ class AggregateWindows:
             if batch.is_at_end:
                 self.idle_since_s[batch.partition] = now_s
         moved = {batch.partition for batch in batches}
+        self.has_settled = False
         try:
             aggregates.refine(tx, changed, self.rules.window_us)
         except aggregates.WindowFinal as problem:
             self.final |= problem.keys  # on the next try their readings are late
             raise
         if now_s - self.ticked_s > TICK_SECONDS:
+            marked = self._close_windows(tx)
+            self.has_settled = marked == 0 and not any(len(batch) for batch in batches)
             moved |= self._advance_idle(now_s)
-            self._close_windows(tx)
             self.ticked_s = now_s
         return {p: Position(self.next_offsets[p], self.windows[p].watermark_us) for p in moved}
 
@@ -118,16 +121,21 @@ class AggregateWindows:
             self.idle_since_s[p] = now_s
         return idle
 
-    def _close_windows(self, tx: Cursor) -> None:
-        """Close and finalize what all partitions' watermarks, as stored, have passed."""
+    def _close_windows(self, tx: Cursor) -> int:
+        """Close and finalize what all partitions' watermarks, as stored, have passed; count it."""
         self.watermark_us = aggregates.watermark(tx, GROUP, list(self.sources.values()))
         if self.watermark_us is None:
-            return
+            return 0
         lateness_us = self.rules.allowed_lateness_us
-        aggregates.close_windows(tx, self.watermark_us, lateness_us, self.correlation_us)
+        marked = aggregates.close_windows(tx, self.watermark_us, lateness_us, self.correlation_us)
         final_until_us = aggregates.final_until(tx, self.watermark_us - lateness_us)
         for p, state in self.windows.items():
             windows.delete(tx, self.sources[p], state.forget(final_until_us))
+        return marked
+
+    def is_settled(self) -> bool:
+        """Return whether the windows have been closed that the last readings allow to close."""
+        return self.has_settled
 
     def gauges(self) -> dict[str, Any]:
         """Return late readings since the start, windows held, and the watermark's age."""

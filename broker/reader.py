@@ -277,8 +277,8 @@ class TopicReader:
             raise BrokerUnavailable(problem.args[0].str()) from problem
 
     def _forget_leaders(self) -> None:
-        # After a restart of the broker the admin client asks with the leader epoch it remembers, and
-        # is refused for minutes; listing the topics makes it learn the new one.
+        # After a restart of the broker the admin client asks with the leader epoch it remembers,
+        # and is refused for minutes. Listing the topics makes it learn the new one.
         with suppress(KafkaException):
             self._admin.list_topics(timeout=LOOKUP_TIMEOUT_SECONDS)
 

@@ -86,6 +86,9 @@ class Handler(Protocol):
     def store(self, tx: Cursor, batches: Sequence[PartitionBatch]) -> dict[int, Position]:
         """Write what follows from the batches; return where their partitions stand then."""
 
+    def is_settled(self) -> bool:
+        """Return whether everything that follows from the messages so far is stored."""
+
     def gauges(self) -> dict[str, Any]:
         """Return figures for the heartbeat."""
 
@@ -184,7 +187,7 @@ def _run(
         at_end = {b.partition for b in batches if b.is_at_end} | (
             at_end - {b.partition for b in batches}
         )
-        if stream.once and reading and not reader.waiting and reading <= at_end:
+        if stream.once and reading and reading <= at_end and handler.is_settled():
             log.info("caught_up partitions=%d", len(reading))
             return
 
