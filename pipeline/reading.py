@@ -26,6 +26,9 @@ MAX_HUNDREDTHS = 9_999_999_999
 # How far a sensor's clock may be ahead of the broker's; more would close everyone's windows.
 MAX_AHEAD_US = 5 * 60 * 1_000_000
 
+# Messages decoded together. A bad one sends only its chunk the slower way.
+_CHUNK = 256
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 # A year of room at both ends of what a datetime holds: windows and watermarks lie around a reading.
@@ -161,20 +164,26 @@ def decode_batch(
     """
     position: list[int] = []
     messages: list[_Message] = []
-    values: list[float] = []
     times: list[int] = []
     rejected: list[Rejected] = []
-    for i, payload in enumerate(payloads):
-        try:
-            message = _decode(payload)
-            times.append(parse_timestamp_us(message.timestamp))
-        except InvalidReading as problem:
-            rejected.append(Rejected(i, problem.code, str(problem)))
+    for begin in range(0, len(payloads), _CHUNK):
+        chunk = payloads[begin : begin + _CHUNK]
+        if all_good := _decode_good(chunk):
+            messages += all_good[0]
+            times += all_good[1]
+            position += range(begin, begin + len(chunk))
             continue
-        position.append(i)
-        messages.append(message)
-        values.append(message.value)
+        for i, payload in enumerate(chunk, begin):
+            try:
+                message = _decode(payload)
+                times.append(parse_timestamp_us(message.timestamp))
+            except InvalidReading as problem:
+                rejected.append(Rejected(i, problem.code, str(problem)))
+            else:
+                position.append(i)
+                messages.append(message)
 
+    values = [m.value for m in messages]
     hundredths, fits = to_hundredths(np.array(values, dtype=np.float64))
     readings = Readings(
         np.array(position, dtype=np.int64),
@@ -196,6 +205,24 @@ def decode_batch(
         readings = readings.take(np.flatnonzero(good))
         rejected.sort(key=lambda r: r.position)
     return readings, rejected
+
+
+def _decode_good(payloads: Sequence[bytes | None]) -> tuple[list[_Message], list[int]] | None:
+    """Decode messages that are all good and plain, in half the time; None when one is not."""
+    try:
+        joined = b"\n".join(payloads)  # type: ignore[arg-type]  # a tombstone is a TypeError
+        joined.decode()  # the line feeds keep a cut character from being completed by the next
+        if b"\\u0000" in joined or max(map(len, payloads)) > MAX_PAYLOAD_BYTES:  # type: ignore[arg-type]
+            return None
+        messages = list(map(_parse, payloads))  # type: ignore[arg-type]
+        texts = [m.timestamp for m in messages]
+        if any(text[10:11] != "T" for text in texts):
+            return None
+        deltas = [parsed - _EPOCH for parsed in map(datetime.fromisoformat, texts)]
+    except (TypeError, ValueError, msgspec.MsgspecError, RecursionError):
+        return None
+    times: list[int] = np.array(deltas, dtype="timedelta64[us]").astype(np.int64).tolist()
+    return (messages, times) if _MIN_US <= min(times) <= max(times) < _MAX_US else None
 
 
 def _decode(payload: bytes | None) -> _Message:
