@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
+from typing import NoReturn
+
+
+class _OneLineParser(argparse.ArgumentParser):
+    """A parser that says a mistake in one line, like every other user's mistake."""
+
+    def error(self, message: str) -> NoReturn:
+        """Write the mistake to standard error and exit with status 2."""
+        sys.stderr.write(f"error: {message} (see {self.prog} --help)\n")
+        raise SystemExit(2)
 
 
 def service_parser(description: str | None) -> argparse.ArgumentParser:
     """Return a parser whose help opens with the script's own docstring."""
-    return argparse.ArgumentParser(
+    return _OneLineParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
 
