@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 MAX_WAIT_SECONDS = 0.2
 # A service that was told to stop and hangs in a client library is ended after this.
 STOP_DEADLINE_SECONDS = 20.0
+# A sleeping service notices the request this late.
+STOP_POLL_SECONDS = 0.05
 HEARTBEAT_SECONDS = 5.0
 
 
@@ -32,10 +34,14 @@ class UserError(Exception):
 
 
 class StopSignal:
-    """Set by SIGINT and SIGTERM; a service commits the work in hand and exits with 0."""
+    """Set by SIGINT and SIGTERM; a service commits the work in hand and exits with 0.
+
+    A plain flag: ``threading.Event`` has a lock, and a handler that runs while the main thread is just
+    leaving ``Event.wait`` waits for that lock for ever (seen).
+    """
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        self._requested = False
 
     def install(self) -> StopSignal:
         """Handle SIGINT and SIGTERM from now on."""
@@ -53,16 +59,19 @@ class StopSignal:
 
     def request(self) -> None:
         """Ask the service to stop, as a signal would."""
-        self._event.set()
+        self._requested = True
 
     @property
     def requested(self) -> bool:
         """Whether the service has been asked to stop."""
-        return self._event.is_set()
+        return self._requested
 
     def wait(self, seconds: float) -> bool:
         """Sleep for ``seconds`` or until a stop is requested; return whether it is."""
-        return self._event.wait(seconds)
+        end_s = time.monotonic() + seconds
+        while not self._requested and (left_s := end_s - time.monotonic()) > 0:
+            time.sleep(min(left_s, STOP_POLL_SECONDS))
+        return self._requested
 
 
 def _exit_hung() -> None:
