@@ -151,7 +151,7 @@ class Infrastructure:
         self._pid_file.write(os.getpid())
 
     def _start_postgres(self) -> None:
-        self.postgres = LocalPostgres(
+        postgres = LocalPostgres(
             self.directory / "postgres",
             self.ports.postgres,
             durable=self.durable,
@@ -159,12 +159,13 @@ class Infrastructure:
             report=self.report,
         )
         try:
-            self.postgres.start()
+            postgres.start()
         except PortTaken as problem:
             raise UserError(
                 f"PostgreSQL: {problem}; {_instead('LOCAL_POSTGRES_PORT')}"
             ) from problem
-        self.report(f"PostgreSQL runs on localhost:{self.postgres.port}")
+        self.postgres = postgres
+        self.report(f"PostgreSQL runs on localhost:{postgres.port}")
 
     def _start_kafka(self) -> None:
         choice = self.settings.local_kafka

@@ -145,10 +145,10 @@ class LocalKafka:
             When it does not come up; ``PortTaken`` when the port is another program's.
         """
         java = find_java()
-        fetch_jars(self.libs, self.report)
         self.directory.mkdir(parents=True, exist_ok=True)
         end_leftover(self._pid_file, "Kafka", signal.SIGTERM, self.report)
         require_free(self.port)
+        fetch_jars(self.libs, self.report)
         self._write_settings()
         open_log(self.log_path)
         try:

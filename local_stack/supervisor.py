@@ -131,7 +131,7 @@ class Supervisor:
         self.pump(0.1)  # the last lines
 
     def _print(self, message: Message) -> None:
-        # If nobody reads any more (the terminal was closed), that is no reason not to stop in order.
+        # If nobody reads any more (the terminal was closed), that is no reason to stop in disorder.
         with self._print_lock, contextlib.suppress(OSError):
             self._printer.write(message)
 
