@@ -13,8 +13,8 @@ from service.lifecycle import StopSignal
 class Interrupts(StopSignal):
     """A stop signal that can also cut something slow short.
 
-    There is no deadline after which the process just ends, as a service's: what it has started would
-    be left running.
+    There is no deadline after which the process just ends, as a service's: what it has started
+    would be left running.
     """
 
     def __init__(self) -> None:

@@ -36,8 +36,8 @@ class UserError(Exception):
 class StopSignal:
     """Set by SIGINT and SIGTERM; a service commits the work in hand and exits with 0.
 
-    A plain flag: ``threading.Event`` has a lock, and a handler that runs while the main thread is just
-    leaving ``Event.wait`` waits for that lock for ever (seen).
+    A plain flag: ``threading.Event`` has a lock, and a handler that runs while the main thread is
+    just leaving ``Event.wait`` waits for that lock for ever (seen).
     """
 
     def __init__(self) -> None:
