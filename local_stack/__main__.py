@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from contextlib import suppress
 
 from config import Settings, load_settings_or_exit, read_environment
 from local_stack.demo import run_demo
@@ -75,7 +76,9 @@ def main() -> None:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    # If nobody reads any more (the terminal was closed), that is no reason to stop in disorder.
+    with suppress(OSError):
+        print(line, flush=True)
 
 
 def _close_output() -> None:

@@ -75,7 +75,7 @@ def run_demo(settings: Settings, given: Mapping[str, str], stop: Interrupts) -> 
         )
         with infrastructure.started(stop):
             prepare_database(infrastructure.database_url, supervisor.report)
-            supervisor.start({**os.environ, **infrastructure.connection_settings})
+            supervisor.start({**os.environ, **infrastructure.service_environment})
             threading.Thread(
                 target=announce, args=(port, supervisor.report, stop.wait), daemon=True
             ).start()

@@ -98,6 +98,13 @@ class Infrastructure:
             "DATABASE_URL": self.database_url,
         }
 
+    @property
+    def service_environment(self) -> dict[str, str]:
+        """What the services need in their environment to come here."""
+        # A dashboard address that was set belongs to another database than ours; empty = unset.
+        dashboard = {"DASHBOARD_DATABASE_URL": ""} if self.postgres else {}
+        return {**self.connection_settings, **dashboard}
+
     def start(self) -> None:
         """Start what is not given.
 

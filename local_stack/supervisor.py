@@ -80,6 +80,8 @@ class Supervisor:
         self._print_lock = threading.Lock()
         self._events: queue.Queue[Message] = queue.Queue()
         self.exit_status = 0
+        # How often a service ended without being told to.
+        self.deaths = 0
 
     @property
     def failed(self) -> bool:
@@ -170,6 +172,7 @@ class Supervisor:
         if not kept.is_wanted:
             self.report(f"{name} stopped" if status == 0 else f"{name} ended with {how}")
             return
+        self.deaths += 1
         kept.deaths_s.append(time.monotonic())
         if status == USER_ERROR_STATUS:
             self.report(f"{name} ended with {how}: see its error above")
