@@ -79,7 +79,7 @@ def run_demo(settings: Settings, given: Mapping[str, str], stop: Interrupts) -> 
             threading.Thread(
                 target=announce, args=(port, supervisor.report, stop.wait), daemon=True
             ).start()
-            while not (stop.requested or supervisor.failed or infrastructure.failed.is_set()):
+            while not (stop.requested or supervisor.has_given_up or infrastructure.failed.is_set()):
                 supervisor.pump(0.2)
             supervisor.report("stopping: services first, then Kafka and PostgreSQL")
             supervisor.stop()

@@ -193,7 +193,9 @@ class SmokeRun:
 
     def _may_go_on(self) -> bool:
         return not (
-            self.stop.requested or self.supervisor.failed or self.infrastructure.failed.is_set()
+            self.stop.requested
+            or self.supervisor.has_given_up
+            or self.infrastructure.failed.is_set()
         )
 
     def _let_it_run(self) -> None:
@@ -249,7 +251,8 @@ class SmokeRun:
                 f"WITH latencies AS ({latencies})"  # noqa: S608
                 " SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY ms),"
                 " percentile_disc(0.99) WITHIN GROUP (ORDER BY ms) FROM"
-                " (SELECT round(extract(epoch FROM latency) * 1000)::int AS ms FROM latencies) AS in_ms"
+                " (SELECT round(extract(epoch FROM latency) * 1000)::int AS ms"
+                " FROM latencies) AS in_ms"
             )
             rate = round(count / self.duration_s, 1)
             lines.append(

@@ -79,14 +79,12 @@ class Supervisor:
         self._printer = Printer(output or sys.stdout, width=width)
         self._print_lock = threading.Lock()
         self._events: queue.Queue[Message] = queue.Queue()
+        # 0 as long as all goes well: nothing given up, everything ended in order when told to.
         self.exit_status = 0
+        # A service is beyond starting again.
+        self.has_given_up = False
         # How often a service ended without being told to.
         self.deaths = 0
-
-    @property
-    def failed(self) -> bool:
-        """Whether a service is beyond starting again."""
-        return self.exit_status != 0
 
     def pid(self, name: str) -> int | None:
         """Return the process id of a running service."""
@@ -170,19 +168,26 @@ class Supervisor:
         kept.runs, kept.pid = False, None
         name, how = kept.service.name, describe_status(status)
         if not kept.is_wanted:
-            self.report(f"{name} stopped" if status == 0 else f"{name} ended with {how}")
+            # By the signal itself if it had not come to handling it: still starting.
+            in_order = status in (0, -signal.SIGTERM)
+            self.report(f"{name} stopped" if in_order else f"{name} ended with {how}")
+            self.exit_status = self.exit_status or int(not in_order)
             return
         self.deaths += 1
         kept.deaths_s.append(time.monotonic())
         if status == USER_ERROR_STATUS:
             self.report(f"{name} ended with {how}: see its error above")
-            self.exit_status = status
+            self._give_up(status)
         elif self._is_broken(kept):
             self.report(f"{name} ended with {how}, {MAX_DEATHS} times in a row: giving up")
-            self.exit_status = 1
+            self._give_up(1)
         else:
             self.report(f"{name} ended with {how}: starting it again")
             kept.restart_at_s = time.monotonic() + RESTART_DELAY_SECONDS
+
+    def _give_up(self, status: int) -> None:
+        self.has_given_up = True
+        self.exit_status = status
 
     def _is_broken(self, kept: _Kept) -> bool:
         deaths_s = kept.deaths_s
