@@ -1,0 +1,236 @@
+"""What the producer sends, and when: a simulated fleet at a rate, or a recording at its own pace.
+
+Both feeds answer two questions, how many readings are due and how long until the next one is, and
+hand out the messages. They are told the time and know no clock.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.encoding import Envelope, Messages, encode_readings, envelope
+from pipeline.replay import BrokenLine, RecordedReadings, Recording
+from pipeline.sensor_types import Sensor
+from pipeline.simulator import AnomalyKind, SensorSimulator
+
+# Readings (or lines) taken at once: a few milliseconds of work, then the stop flag is looked at.
+CHUNK = 2_000
+# A sensor that was suspended for longer than this does not measure what it missed, seconds.
+MAX_BEHIND_SECONDS = 5.0
+# Broken lines of a recording that are reported one by one; beyond it they are only counted.
+MAX_REPORTED_LINES = 1_000
+_MAX_KNOWN_ENVELOPES = 100_000
+
+
+class Feed(Protocol):
+    """Readings with the times at which they are due."""
+
+    is_paced: bool
+    """False: everything is due at once."""
+    skipped: int
+    """Lines of a recording that were no readings."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether everything has been taken."""
+
+    def due(self, now_s: float) -> int:
+        """Return how many readings may be taken now, at most ``CHUNK``."""
+
+    def wait_s(self, now_s: float) -> float:
+        """Return the seconds until the next reading is due, when none is."""
+
+    def take(self, count: int, now_us: int) -> Messages:
+        """Return the messages of the next ``count`` readings, which must be due.
+
+        ``now_us`` is the time of day, microseconds since the epoch, UTC.
+        """
+
+
+class RateSchedule:
+    """Reading n is due n / rate seconds after the first: exact on average, whatever one is late.
+
+    Parameters
+    ----------
+    rate : float
+        Readings per second; 0 = always due.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+        self._start_s: float | None = None
+        self._taken = 0
+
+    def due(self, now_s: float) -> int:
+        """Return how many readings are due and not taken."""
+        if not self.rate:
+            return CHUNK
+        if self._start_s is None:
+            self._start_s = now_s
+        behind = math.floor((now_s - self._start_s) * self.rate) + 1 - self._taken
+        if behind > self.rate * MAX_BEHIND_SECONDS + 1:
+            self._start_s, self._taken = now_s, 0
+            behind = 1
+        return behind
+
+    def wait_s(self, now_s: float) -> float:
+        """Return the seconds until the next reading is due."""
+        if not self.rate or self._start_s is None:
+            return 0.0
+        return max(0.0, self._start_s + self._taken / self.rate - now_s)
+
+    def take(self, count: int) -> None:
+        """Note that so many were taken."""
+        self._taken += count
+
+
+class SimulatedFeed:
+    """A simulated fleet at a rate, for ever."""
+
+    is_over = False
+    skipped = 0
+
+    def __init__(self, simulator: SensorSimulator, rate: float) -> None:
+        self.is_paced = rate > 0
+        self._simulator = simulator
+        self._schedule = RateSchedule(rate)
+        self._envelopes = [envelope(sensor) for sensor in simulator.sensors]
+
+    def due(self, now_s: float) -> int:
+        """Return how many readings may be taken now, at most ``CHUNK``."""
+        return min(self._schedule.due(now_s), CHUNK)
+
+    def wait_s(self, now_s: float) -> float:
+        """Return the seconds until the next reading is due."""
+        return self._schedule.wait_s(now_s)
+
+    def take(self, count: int, now_us: int) -> Messages:
+        """Return the messages of the next ``count`` readings, with the injected truth."""
+        self._schedule.take(count)
+        readings = self._simulator.read(sending_times(count, now_us))
+        envelopes = [self._envelopes[i] for i in readings.sensor.tolist()]
+        truths: list[bytes | None] = [None] * count
+        injected = np.flatnonzero(readings.kind)
+        for row, kind, event_id in zip(
+            injected.tolist(),
+            readings.kind[injected].tolist(),
+            readings.event_id[injected].tolist(),
+            strict=True,
+        ):
+            truths[row] = b"%b:%d" % (_KIND_NAMES[kind], event_id)
+        payloads = encode_readings(
+            envelopes,
+            readings.hundredths / 100,
+            readings.timestamp_us,
+            readings.anomaly.tolist(),
+        )
+        return Messages([each.key for each in envelopes], payloads, truths)
+
+
+_KIND_NAMES = {int(kind): kind.name.lower().encode() for kind in AnomalyKind}
+
+
+class ReplayFeed:
+    """A recording, its gaps divided by ``speed``.
+
+    Parameters
+    ----------
+    recording : Recording
+        What to send, in its order.
+    speed : float
+        How much faster than recorded; 0 = no waiting.
+    keep_timestamps : bool
+        Send the recorded times, not the times of sending.
+    report : callable
+        Told of each broken line, up to a thousand.
+    """
+
+    def __init__(
+        self,
+        recording: Recording,
+        speed: float,
+        keep_timestamps: bool,
+        report: Callable[[BrokenLine], None],
+    ) -> None:
+        self.is_paced = speed > 0
+        self.skipped = 0
+        self._recording = recording
+        self._speed = speed
+        self._keep_timestamps = keep_timestamps
+        self._report = report
+        self._envelopes: dict[Sensor, Envelope] = {}
+        self._start_s: float | None = None
+        self._first_us: int | None = None
+        self._latest_us = 0
+        self._load()
+
+    def _load(self) -> None:
+        self._taken = 0
+        self._chunk: RecordedReadings = self._recording.read(CHUNK)
+        self._due_s = self._offsets_s(self._chunk.timestamp_us)
+        for line in self._chunk.broken[: max(0, MAX_REPORTED_LINES - self.skipped)]:
+            self._report(line)
+        self.skipped += len(self._chunk.broken)
+
+    def _offsets_s(self, timestamp_us: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Return how long after the start the readings are due; never falls."""
+        if not self.is_paced or not len(timestamp_us):
+            return np.zeros(len(timestamp_us))
+        if self._first_us is None:
+            self._first_us = self._latest_us = int(timestamp_us[0])
+        # A reading that was recorded out of order goes out at once.
+        latest = np.maximum.accumulate(np.maximum(timestamp_us, self._latest_us))
+        self._latest_us = int(latest[-1])
+        return (latest - self._first_us) / 1e6 / self._speed
+
+    @property
+    def is_over(self) -> bool:
+        """Whether everything has been taken."""
+        return self._taken == len(self._chunk) and self._recording.is_over
+
+    def due(self, now_s: float) -> int:
+        """Return how many readings may be taken now, at most ``CHUNK``."""
+        if self._start_s is None:
+            self._start_s = now_s
+        if self._taken == len(self._chunk) and not self._recording.is_over:
+            self._load()
+        due = np.searchsorted(self._due_s, now_s - self._start_s, side="right")
+        return max(0, int(due) - self._taken)
+
+    def wait_s(self, now_s: float) -> float:
+        """Return the seconds until the next reading is due."""
+        if self._start_s is None or self._taken == len(self._due_s):
+            return 0.0
+        return max(0.0, self._start_s + float(self._due_s[self._taken]) - now_s)
+
+    def take(self, count: int, now_us: int) -> Messages:
+        """Return the messages of the next ``count`` readings."""
+        rows = slice(self._taken, self._taken + count)
+        self._taken += count
+        envelopes = [self._envelope(sensor) for sensor in self._chunk.sensors[rows]]
+        times = self._chunk.timestamp_us[rows]
+        payloads = encode_readings(
+            envelopes,
+            self._chunk.values[rows],
+            times if self._keep_timestamps else sending_times(count, now_us),
+            self._chunk.anomaly[rows],
+        )
+        return Messages([each.key for each in envelopes], payloads, [None] * count)
+
+    def _envelope(self, sensor: Sensor) -> Envelope:
+        found = self._envelopes.get(sensor)
+        if found is None:
+            if len(self._envelopes) >= _MAX_KNOWN_ENVELOPES:
+                self._envelopes.clear()
+            found = self._envelopes[sensor] = envelope(sensor)
+        return found
+
+
+def sending_times(count: int, now_us: int) -> npt.NDArray[np.int64]:
+    """Return the times of readings sent together: a microsecond apart, the last one now."""
+    return np.arange(now_us - count + 1, now_us + 1)

@@ -1,0 +1,151 @@
+"""Send sensor readings to the topic: a simulated fleet, or a recording.
+
+Writes   the Kafka topic, keyed by location/sensor_type; the injected truth in a header
+Promises every reading counted as delivered is in the topic, once and in order (service/sending.py);
+         an outage of the broker is waited out. Needs no database: heartbeats go to one that answers
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+from pathlib import Path
+
+from config import load_settings_or_exit
+from db.heartbeat import BackgroundReporter
+from pipeline.feeds import Feed, ReplayFeed, SimulatedFeed
+from pipeline.replay import BrokenLine, NoRecording, Recording
+from pipeline.sensor_types import Sensor
+from pipeline.simulator import MAX_ANOMALY_RATE, SensorSimulator
+from service.cli import number, service_parser
+from service.lifecycle import Heartbeat, StopSignal, UserError, instance_name, run_service
+from service.logs import setup_logging
+from service.metrics import serve_metrics
+from service.sending import Target, send_feed
+
+log = logging.getLogger(__name__)
+
+SERVICE = "producer"
+FLEET_DEFAULTS = {"rate": None, "sensors": 25, "anomaly_rate": 0.05, "seed": 42}
+RECORDING_DEFAULTS = {
+    "speed": 1.0,
+    "keep_timestamps": False,
+    "sensor_id": None,
+    "sensor_type": "unknown",
+    "location": "unknown",
+    "unit": "",
+}
+# Enough of a file to tell text from something else, bytes.
+PROBE_BYTES = 65_536
+
+
+def parse_args() -> argparse.Namespace:
+    """Return the command line, checked; ``rate`` is None where the setting decides."""
+    parser = service_parser(__doc__)
+    parser.add_argument(
+        "--duration", type=number(float, 0), metavar="S", help="stop after S seconds"
+    )
+    parser.add_argument(
+        "--max-messages", type=number(int, 0), metavar="N", help="stop after N readings"
+    )
+    fleet = parser.add_argument_group("simulated fleet")
+    recording = parser.add_argument_group(
+        "recording",
+        "a CSV file with the columns timestamp and value, and options for what it lacks",
+    )
+    recording.add_argument("--replay", type=Path, metavar="FILE.csv", help="send this recording")
+    for group, name, kind, meaning in (
+        (fleet, "rate", number(float, 0, 1e7), "readings a second, 0 = full speed [PRODUCER_RATE]"),
+        (fleet, "sensors", number(int, 1, 1_000_000), "size of the fleet [25]"),
+        (fleet, "anomaly-rate", number(float, 0, MAX_ANOMALY_RATE), "share of anomalies [0.05]"),
+        (fleet, "seed", number(int, 0, 2**63), "of everything that is random [42]"),
+        (recording, "speed", number(float, 0), "divide recorded gaps by it, 0 = no waiting [1]"),
+        (recording, "sensor-id", str, "where not recorded [the file's name]"),
+        (recording, "sensor-type", str, "where not recorded [unknown]"),
+        (recording, "location", str, "where not recorded [unknown]"),
+        (recording, "unit", str, "where not recorded [none]"),
+    ):
+        group.add_argument(
+            f"--{name}", type=kind, metavar="N", help=meaning, default=argparse.SUPPRESS
+        )
+    recording.add_argument(
+        "--keep-timestamps",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="send the recorded times, not the times of sending",
+    )
+    given = vars(parser.parse_args())
+    wrong = RECORDING_DEFAULTS if given["replay"] is None else FLEET_DEFAULTS
+    for name in given.keys() & wrong.keys():
+        option = f"--{name.replace('_', '-')}"
+        parser.error(f"{option} goes {'only' if given['replay'] is None else 'not'} with --replay")
+    return argparse.Namespace(**{**FLEET_DEFAULTS, **RECORDING_DEFAULTS, **given})
+
+
+def open_recording(path: Path, default: Sensor) -> Recording:
+    """Open a file to replay.
+
+    Raises
+    ------
+    UserError
+        When it cannot be a recording.
+    """
+    try:
+        with path.open("rb") as probe:
+            probe.read(PROBE_BYTES).rpartition(b"\n")[0].decode()
+        # A wrong byte further on costs its line only.
+        return Recording(path.open(encoding="utf-8-sig", errors="surrogateescape"), default)
+    except OSError as problem:
+        raise UserError(f"--replay {path}: {problem.strerror}") from problem
+    except UnicodeDecodeError as problem:
+        byte = f"byte {problem.object[problem.start]:#04x} at {problem.start}"
+        raise UserError(f"--replay {path}: not UTF-8 ({byte})") from problem
+    except NoRecording as problem:
+        raise UserError(f"--replay {path}: {problem}") from problem
+
+
+def log_broken(line: BrokenLine) -> None:
+    """Say which line of a recording is skipped and why."""
+    log.warning("line_skipped line=%d reason=%s", line.line_number, line.reason)
+
+
+def main() -> None:
+    """Run until stopped, or until there is nothing more to send."""
+    args = parse_args()
+    settings = load_settings_or_exit()
+    setup_logging(SERVICE, settings.log_level, settings.log_format)
+    max_messages = math.inf if args.max_messages is None else args.max_messages
+    duration_s = math.inf if args.duration is None else args.duration
+    feed: Feed
+    if args.replay:
+        default = Sensor(
+            args.sensor_id or args.replay.stem[:100], args.sensor_type, args.location, args.unit
+        )
+        recording = open_recording(args.replay, default)
+        feed = ReplayFeed(recording, args.speed, args.keep_timestamps, log_broken)
+    else:
+        rate = settings.producer_rate if args.rate is None else args.rate
+        feed = SimulatedFeed(SensorSimulator(args.seed, args.sensors, args.anomaly_rate), rate)
+    stop = StopSignal().install()
+    target = Target(
+        settings.kafka_client,
+        settings.kafka_topic,
+        settings.kafka_partitions,
+        max_messages,
+        duration_s,
+    )
+    with BackgroundReporter(settings.database_url, SERVICE, instance_name()) as reporter:
+        beat = Heartbeat(serve_metrics(SERVICE, reporter, settings.metrics_port))
+        outcome = send_feed(feed, target, beat, stop)
+    log.log(
+        logging.ERROR if outcome.failed else logging.INFO,
+        "finished sent=%d delivered=%d failed=%d skipped_lines=%d",
+        *(outcome.sent, outcome.delivered, outcome.failed, feed.skipped),
+    )
+    if outcome.failed:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    run_service(main)

@@ -1,0 +1,156 @@
+"""The producer's loop: send what is due, mind the broker, account for every reading at the end."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from broker.topics import BrokerMisconfigured, BrokerUnavailable, admin_client, ensure_topic
+from broker.writer import TopicWriter
+from pipeline.encoding import NO_MESSAGES
+from pipeline.feeds import Feed
+from service.lifecycle import (
+    MAX_WAIT_SECONDS,
+    Heartbeat,
+    Outage,
+    StopSignal,
+    UserError,
+    wait_for,
+)
+
+log = logging.getLogger(__name__)
+
+# At high rates readings go out in small groups rather than waking up for each one.
+MIN_PAUSE_SECONDS = 0.005
+# A reading that is due before the end of the given duration may go out so much later.
+OVERTIME_SECONDS = 1.0
+# How long to wait for acknowledgements at the end, and once somebody wants us to stop.
+DELIVERY_TIMEOUT_SECONDS = 300.0
+STOPPED_DELIVERY_TIMEOUT_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where to send to, and how much.
+
+    Attributes
+    ----------
+    kafka : dict
+        librdkafka properties: brokers and security.
+    topic, partitions : str, int
+        Name of the topic, and how many partitions it gets if it has to be created.
+    max_messages, duration_s : float
+        Stop after so many readings or seconds of sending; inf = never.
+    """
+
+    kafka: dict[str, Any]
+    topic: str
+    partitions: int
+    max_messages: float = math.inf
+    duration_s: float = math.inf
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of the readings: those sent are either delivered or failed."""
+
+    sent: int
+    delivered: int
+    failed: int
+
+
+class _Topic:
+    """The topic: waited for at the start, and looked for when nothing arrives there any more."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._admin = admin_client(target.kafka)
+        self._outage = Outage("kafka")
+
+    def ensure(self) -> None:
+        ensure_topic(self._admin, self._target.topic, self._target.partitions)
+
+    def watch(self, writer: TopicWriter) -> None:
+        if not writer.is_stalled:
+            self._outage.over()
+            return
+        if self._outage.waiting:
+            return
+        try:
+            if writer.problem is None:
+                self.ensure()  # the broker is there: has somebody deleted the topic?
+            self._outage.failed(writer.problem or "nothing is acknowledged")
+        except BrokerUnavailable as problem:
+            self._outage.failed(problem)
+
+
+def send_feed(feed: Feed, target: Target, beat: Heartbeat, stop: StopSignal) -> Outcome:
+    """Send readings as they fall due until a limit, the feed's end or a stop request.
+
+    Raises
+    ------
+    UserError
+        When the client refuses its settings.
+    """
+    try:
+        topic = _Topic(target)
+        wait_for("kafka", topic.ensure, BrokerUnavailable, stop)
+        with TopicWriter(target.kafka, target.topic) as writer:
+            unsent = _send(feed, writer, topic, target, beat, stop)
+            _finish(writer, topic, beat, stop)
+    except BrokerMisconfigured as problem:
+        raise UserError(f"Kafka refuses: {problem}; check the KAFKA_ settings") from problem
+    _beat(beat, writer, "stopped", force=True)
+    return Outcome(writer.accepted + unsent, writer.delivered, writer.failed + unsent)
+
+
+def _send(
+    feed: Feed,
+    writer: TopicWriter,
+    topic: _Topic,
+    target: Target,
+    beat: Heartbeat,
+    stop: StopSignal,
+) -> int:
+    """Return how many readings were taken from the feed and not accepted by the writer."""
+    messages = NO_MESSAGES
+    end_s = time.monotonic() + target.duration_s
+    while not stop.requested and writer.accepted < target.max_messages:
+        topic.watch(writer)
+        _beat(beat, writer)
+        if not messages:
+            now_s = time.monotonic()
+            due = feed.due(min(now_s, end_s))
+            is_late = due > 0 and feed.is_paced and now_s < end_s + OVERTIME_SECONDS
+            if feed.is_over or (now_s >= end_s and not is_late):
+                break
+            if not due:
+                writer.poll()
+                stop.wait(min(max(feed.wait_s(now_s), MIN_PAUSE_SECONDS), MAX_WAIT_SECONDS))
+                continue
+            count = int(min(due, target.max_messages - writer.accepted))
+            messages = feed.take(count, time.time_ns() // 1000)
+        messages = messages.since(writer.send(messages))
+    return len(messages)
+
+
+def _finish(writer: TopicWriter, topic: _Topic, beat: Heartbeat, stop: StopSignal) -> None:
+    deadline_s = time.monotonic() + DELIVERY_TIMEOUT_SECONDS
+    is_stopping = False
+    while writer.flush(MAX_WAIT_SECONDS) and time.monotonic() < deadline_s:
+        topic.watch(writer)
+        _beat(beat, writer)
+        if stop.requested and not is_stopping:
+            is_stopping = True
+            deadline_s = time.monotonic() + STOPPED_DELIVERY_TIMEOUT_SECONDS
+
+
+def _beat(
+    beat: Heartbeat, writer: TopicWriter, state: str = "running", force: bool = False
+) -> None:
+    if beat.due or force:
+        beat.count(writer.delivered - beat.total)
+        beat.beat(state, force, sent=writer.accepted, failed=writer.failed)
