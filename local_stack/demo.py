@@ -28,6 +28,10 @@ def services(dashboard_port: int) -> list[Service]:
     streamlit = [sys.executable, "-m", "streamlit", "run", "dashboard.py"]
     streamlit += ["--server.port", str(dashboard_port), "--server.address", "127.0.0.1"]
     streamlit += ["--server.headless", "true", "--browser.gatherUsageStats", "false"]
+    streamlit += [
+        "--logger.hideWelcomeMessage",
+        "true",
+    ]  # the address is ours to say, once it answers
     scripts = [Service(name, [sys.executable, f"{name}.py"]) for name in SCRIPTS]
     return [*scripts, Service("dashboard", streamlit)]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import re
 import shlex
 import signal
 import subprocess
@@ -35,6 +36,9 @@ STOP_DEADLINE_SECONDS = 25.0
 # Exit status of a service for a user's mistake: starting it again would only repeat it.
 USER_ERROR_STATUS = 2
 SYSTEM = "system"
+# A service's line opens with time, level and name (service/logs.py); honcho's prefix has the first
+# and the last already.
+OWN_TIME_AND_NAME = re.compile(rb"^[\dT:.-]+Z ([A-Z]+) \w+ ")
 
 
 @dataclass(frozen=True)
@@ -158,7 +162,7 @@ class Supervisor:
 
     def _handle(self, message: Message) -> None:
         if message.type == "line":
-            self._print(message)
+            self._print(message._replace(data=OWN_TIME_AND_NAME.sub(rb"\1 ", message.data)))
         elif message.type == "start":
             self._kept[message.name].pid = message.data["pid"]
         elif message.type == "stop":
