@@ -55,19 +55,19 @@ def parse_args() -> argparse.Namespace:
         "a CSV file with the columns timestamp and value, and options for what it lacks",
     )
     recording.add_argument("--replay", type=Path, metavar="FILE.csv", help="send this recording")
-    for group, name, kind, meaning in (
-        (fleet, "rate", number(float, 0, 1e7), "readings a second, 0 = full speed [PRODUCER_RATE]"),
-        (fleet, "sensors", number(int, 1, 1_000_000), "size of the fleet [25]"),
-        (fleet, "anomaly-rate", number(float, 0, MAX_ANOMALY_RATE), "share of anomalies [0.05]"),
-        (fleet, "seed", number(int, 0, 2**63), "of everything that is random [42]"),
-        (recording, "speed", number(float, 0), "divide recorded gaps by it, 0 = no waiting [1]"),
-        (recording, "sensor-id", str, "where not recorded [the file's name]"),
-        (recording, "sensor-type", str, "where not recorded [unknown]"),
-        (recording, "location", str, "where not recorded [unknown]"),
-        (recording, "unit", str, "where not recorded [none]"),
+    for group, name, kind, metavar, meaning in (
+        (fleet, "rate", number(float, 0, 1e7), "R", "readings/s, 0 = full speed [PRODUCER_RATE]"),
+        (fleet, "sensors", number(int, 1, 1_000_000), "N", "size of the fleet [25]"),
+        (fleet, "anomaly-rate", number(float, 0, MAX_ANOMALY_RATE), "P", "share of them [0.05]"),
+        (fleet, "seed", number(int, 0, 2**63), "N", "of everything that is random [42]"),
+        (recording, "speed", number(float, 0), "X", "divide the gaps by it, 0 = no waiting [1]"),
+        (recording, "sensor-id", str, "ID", "where not recorded [the file's name]"),
+        (recording, "sensor-type", str, "TYPE", "where not recorded [unknown]"),
+        (recording, "location", str, "PLACE", "where not recorded [unknown]"),
+        (recording, "unit", str, "UNIT", "where not recorded [none]"),
     ):
         group.add_argument(
-            f"--{name}", type=kind, metavar="N", help=meaning, default=argparse.SUPPRESS
+            f"--{name}", type=kind, metavar=metavar, help=meaning, default=argparse.SUPPRESS
         )
     recording.add_argument(
         "--keep-timestamps",
