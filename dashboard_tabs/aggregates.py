@@ -1,0 +1,94 @@
+"""Windowed Aggregates: what the stream processor made of the readings."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboard_tabs import charts, layout, theme
+from dashboard_tabs.data import Moment, Source
+from dashboard_tabs.filters import View
+from db import dashboard as queries
+
+_NAMES = {
+    "time": "Window",
+    "location": "Location",
+    "sensor_type": "Type",
+    "readings": "Readings",
+    "mean": "Mean",
+    "stddev": "Std dev",
+    "low": "Min",
+    "high": "Max",
+    "rule_anomalies": "Flagged by rule",
+    "statistical_anomalies": "Beyond 3σ",
+    "state": "State",
+}
+
+
+def render(source: Source, view: View, moment: Moment) -> None:
+    """Draw the tab."""
+    selection = view.selection(moment)
+    windows = source.frame(queries.windows, selection)
+    if windows.empty:
+        st.info("No window in this range yet: the first appears seconds after the first reading.")
+        return
+    st.markdown("##### Mean, ±1 standard deviation and min–max per window")
+    st.caption(
+        "Dotted: windows that are still open, shown as far as they have come. All locations"
+        " together; choose one at the left to see its own."
+        if view.location is None
+        else "Dotted: windows that are still open, shown as far as they have come."
+    )
+    figures = {
+        f"bands-{each}": charts.bands(one, theme.heading(str(each)))
+        for each, one in windows.groupby("sensor_type")
+    }
+    per_window = windows.groupby("time", as_index=False)[
+        ["readings", "rule_anomalies", "statistical_anomalies"]
+    ].sum()
+    for column, title, colour in (
+        ("readings", "Readings per window", theme.ACCENT),
+        ("rule_anomalies", "Flagged by the sensor's rule, per window", theme.ANOMALY),
+        ("statistical_anomalies", "Beyond 3σ of the windows before, per window", theme.WARNING),
+    ):
+        figures[column] = charts.bars(per_window, {column: (title, colour)}, title)
+    layout.in_columns(figures, 2)
+    _table(source, selection)
+    _late(source)
+
+
+def _table(source: Source, selection: queries.Selection) -> None:
+    st.markdown("##### Windows")
+    table = source.frame(queries.window_table, selection)
+    if table.empty:
+        return
+    st.dataframe(
+        table.rename(columns=_NAMES | {"window_start": "Window"}),
+        hide_index=True,
+        height=330,
+        key="windows",
+        column_config={
+            "Window": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm:ss"),
+            **{
+                each: st.column_config.NumberColumn(format="%.2f")
+                for each in ("Mean", "Std dev", "Min", "Max")
+            },
+        },
+    )
+    st.download_button(
+        "Download these windows as CSV",
+        table.to_csv(index=False),
+        "windows.csv",
+        "text/csv",
+        icon=":material/download:",
+        on_click="ignore",
+    )
+
+
+def _late(source: Source) -> None:
+    late = source.frame(queries.late_readings)
+    st.markdown("##### Late readings")
+    if late.empty:
+        st.caption("None: no reading came after its window was final.")
+        return
+    st.caption("Came after their window was final: kept here, not counted in any window.")
+    st.dataframe(late, hide_index=True, height=220, key="late")

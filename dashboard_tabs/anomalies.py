@@ -1,0 +1,200 @@
+"""ML Anomaly Detection: the detector's verdicts, beside the sensors' own rule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from dashboard_tabs import charts, layout, theme
+from dashboard_tabs.data import Moment, Source
+from dashboard_tabs.filters import View
+from db import dashboard as queries
+
+# Rows of the table of anomalies; more would not be read.
+NEWEST = 100
+
+
+def render(source: Source, view: View, moment: Moment) -> None:
+    """Draw the tab."""
+    selection = view.selection(moment)
+    table = source.frame(queries.agreement, selection)
+    if table.empty:
+        st.info("No prediction in this range yet: start the detector with `python ml_detector.py`.")
+        return
+    models = source.frame(queries.models)
+    _counts(table, models)
+    who = {
+        "both": ("both", theme.ANOMALY),
+        "ml_only": ("detector only", theme.ACCENT),
+        "rule_only": ("rule only", theme.WARNING),
+    }
+    layout.in_columns(
+        {
+            "agreement": charts.agreement(with_kappa(table)),
+            "who-flags": charts.bars(table, who, "Who flags"),
+        },
+        2,
+    )
+    _latest(source, selection)
+    _scores(source, selection, models)
+    _models(models)
+
+
+def _counts(table: pd.DataFrame, models: pd.DataFrame) -> None:
+    total = table[["both", "ml_only", "rule_only", "neither", "without_verdict"]].sum()
+    judged = total["both"] + total["ml_only"] + total["rule_only"] + total["neither"]
+    agreed = (total["both"] + total["neither"]) / judged if judged else None
+    kappa = cohens_kappa(total)
+    if total["without_verdict"]:
+        st.caption(
+            f"{theme.short(total['without_verdict'])} readings in this range have no verdict:"
+            " they came before their type's first model was fitted."
+        )
+    with st.container(horizontal=True):
+        for label, value in (
+            ("Predictions", theme.short(judged)),
+            ("Both", theme.short(total["both"])),
+            ("Detector only", theme.short(total["ml_only"])),
+            ("Rule only", theme.short(total["rule_only"])),
+            ("Agreement", "–" if agreed is None else f"{agreed:.1%}"),
+            ("Cohen's κ", "–" if kappa is None else f"{kappa:.2f}"),
+            ("Models", str(len(models))),
+        ):
+            st.metric(label, value, border=True)
+
+
+def cohens_kappa(counts: Any) -> float | None:
+    """Return how far two judges agree beyond chance, -1..1 (Cohen, 1960).
+
+    Parameters
+    ----------
+    counts : mapping
+        Numbers both, ml_only, rule_only, neither.
+
+    Returns
+    -------
+    float or None
+        None where chance alone explains all: no readings, or both judges always said the same.
+    """
+    both, ml, rule, neither = (
+        float(counts[k]) for k in ("both", "ml_only", "rule_only", "neither")
+    )
+    total = both + ml + rule + neither
+    if not total:
+        return None
+    observed = (both + neither) / total
+    by_chance = ((both + ml) * (both + rule) + (neither + rule) * (neither + ml)) / total**2
+    return None if by_chance >= 1 else (observed - by_chance) / (1 - by_chance)
+
+
+def with_kappa(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that hold verdicts, with columns agreement and kappa."""
+    judged = table["both"] + table["ml_only"] + table["rule_only"] + table["neither"]
+    table = table[judged > 0]
+    return table.assign(
+        agreement=(table["both"] + table["neither"]) / judged[judged > 0],
+        kappa=[cohens_kappa(row) for row in table.to_dict("records")],
+    )
+
+
+def _latest(source: Source, selection: queries.Selection) -> None:
+    anomalies = source.frame(queries.anomalies, selection, NEWEST)
+    st.markdown("##### Latest anomalies")
+    if anomalies.empty:
+        st.caption("None in this range.")
+        return
+    st.caption("Select a row to see the sensor around that time.")
+    shown = anomalies.assign(
+        sensor_type=anomalies["sensor_type"].map(theme.heading),
+        rule_based_anomaly=anomalies["rule_based_anomaly"].map({True: "flagged too", False: "–"}),
+    )
+    event = st.dataframe(
+        shown,
+        hide_index=True,
+        height=300,
+        key="anomalies",
+        on_select="rerun",
+        selection_mode="single-row",
+        column_order=[
+            "timestamp",
+            "location",
+            "sensor_type",
+            "value",
+            "reason",
+            "score",
+            "rule_based_anomaly",
+            "sensor_id",
+        ],
+        column_config={
+            "timestamp": st.column_config.DatetimeColumn("Time", format="MM-DD HH:mm:ss"),
+            "location": "Location",
+            "sensor_type": "Type",
+            "value": st.column_config.NumberColumn("Value", format="%.2f"),
+            "reason": st.column_config.TextColumn("Reason", width="medium"),
+            "score": st.column_config.NumberColumn("Score", format="%.3f"),
+            "rule_based_anomaly": "Sensor's rule",
+            "sensor_id": "Sensor",
+        },
+    )
+    _remember(event, anomalies)
+    if chosen := st.session_state.get("surroundings"):
+        sensor_id, around = chosen
+        history = source.frame(queries.sensor_history, sensor_id, around)
+        if len(history):
+            title = f"{theme.text(sensor_id)} around {around:%Y-%m-%d %H:%M:%S}"
+            st.plotly_chart(charts.surroundings(history, title), key="surroundings-chart")
+
+
+def _remember(event: Any, anomalies: pd.DataFrame) -> None:
+    """Keep the sensor that was selected: at the next refresh its row has moved down."""
+    rows = tuple(event.selection.rows)
+    if rows != st.session_state.get("selected_rows"):
+        st.session_state["selected_rows"] = rows
+        st.session_state["surroundings"] = None
+        if rows and rows[0] < len(anomalies):
+            row = anomalies.iloc[rows[0]]
+            st.session_state["surroundings"] = row["sensor_id"], row["timestamp"].to_pydatetime()
+
+
+def _scores(source: Source, selection: queries.Selection, models: pd.DataFrame) -> None:
+    scores = source.frame(queries.score_histogram, selection)
+    if scores.empty:
+        return
+    st.markdown("##### Scores")
+    st.caption("The lower, the more anomalous; dashed: the present model's threshold.")
+    thresholds = {} if models.empty else models.set_index("sensor_type")["threshold"].to_dict()
+    figures = {
+        f"scores-{each}": charts.histogram(one, thresholds.get(each), theme.name(str(each)))
+        for each, one in scores.groupby("sensor_type")
+    }
+    layout.in_columns(figures, min(5, max(3, len(figures))))
+
+
+def _models(models: pd.DataFrame) -> None:
+    st.markdown("##### Models")
+    if models.empty:
+        st.caption("None fitted yet: a type's first model needs 50 readings.")
+        return
+    st.dataframe(
+        models.assign(sensor_type=models["sensor_type"].map(theme.heading)),
+        hide_index=True,
+        key="models",
+        column_config={
+            "sensor_type": "Type",
+            "fitted_at": st.column_config.DatetimeColumn(
+                "Last training", format="YYYY-MM-DD HH:mm:ss"
+            ),
+            "training_rows": "Readings learnt from",
+            "duration_s": st.column_config.NumberColumn("Seconds", format="%.2f"),
+            "threshold": st.column_config.NumberColumn("Threshold", format="%.3f"),
+            "flagged_share": st.column_config.NumberColumn("Flagged", format="percent"),
+            "drift": st.column_config.NumberColumn(
+                "Drift (PSI)",
+                format="%.2f",
+                help="Population stability index of the features against the training before:"
+                " below 0.1 steady, above 0.25 look at it.",
+            ),
+        },
+    )

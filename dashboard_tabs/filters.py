@@ -1,0 +1,88 @@
+"""The sidebar: what to look at. Kept in the address, so that a view can be shared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import streamlit as st
+
+from dashboard_tabs import theme
+from dashboard_tabs.data import Moment, Source
+from db import dashboard as queries
+from db.dashboard import Selection
+
+ALL = "All"
+RANGES_MINUTES = {
+    "5m": 5,
+    "15m": 15,
+    "1h": 60,
+    "6h": 360,
+    "24h": 1440,
+    "7d": 10_080,
+}
+REFRESH_SECONDS = (5, 10, 30, 60)
+
+
+@dataclass(frozen=True)
+class View:
+    """What a person chose."""
+
+    location: str | None
+    sensor_type: str | None
+    minutes: int
+    refresh_seconds: int | None
+
+    def selection(self, moment: Moment) -> Selection:
+        """Return the range and the filters as of a moment."""
+        return moment.selection(self.minutes, self.location, self.sensor_type)
+
+
+def choices(source: Source) -> tuple[list[str], list[str]]:
+    """Return the locations and sensor types there are."""
+    rows = source.rows(queries.choices)
+    return (
+        sorted({row["location"] for row in rows}),
+        sorted({row["sensor_type"] for row in rows}),
+    )
+
+
+def sidebar(source: Source, default_refresh_seconds: int) -> View:
+    """Draw the filters and return what they are set to."""
+    locations, sensor_types = choices(source)
+    st.session_state["choices"] = (locations, sensor_types)
+    refreshes = sorted({*REFRESH_SECONDS, default_refresh_seconds})
+    with st.sidebar:
+        st.markdown("### :material/sensors: Sensor pipeline")
+        location = st.selectbox("Location", [ALL, *locations], key="location", bind="query-params")
+        sensor_type = st.selectbox(
+            "Sensor type",
+            [ALL, *sensor_types],
+            format_func=lambda each: each if each == ALL else theme.heading(each),
+            key="type",
+            bind="query-params",
+        )
+        chosen = st.segmented_control(
+            "Time range",
+            list(RANGES_MINUTES),
+            default="15m",
+            required=True,
+            key="range",
+            bind="query-params",
+        )
+        refresh = st.segmented_control(
+            "Refresh every",
+            refreshes,
+            default=default_refresh_seconds,
+            format_func=lambda seconds: f"{seconds} s",
+            required=True,
+            key="refresh",
+            bind="query-params",
+        )
+        paused = st.toggle("Pause", key="paused", bind="query-params")
+        st.caption("All times are UTC. The address of this page holds these filters.")
+    return View(
+        None if location in (ALL, None) else location,
+        None if sensor_type in (ALL, None) else sensor_type,
+        RANGES_MINUTES[chosen or "15m"],
+        None if paused else refresh or default_refresh_seconds,
+    )

@@ -1,0 +1,196 @@
+"""Real-Time Monitoring: what the sensors say now."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from urllib.parse import quote
+
+import pandas as pd
+import streamlit as st
+
+from dashboard_tabs import charts, layout, theme
+from dashboard_tabs.data import Moment, Source
+from dashboard_tabs.filters import View
+from db import dashboard as queries
+
+# A sensor that said nothing for this long is shown as silent.
+SILENT_AFTER = timedelta(seconds=60)
+# A verdict younger than this colours the sensor's cell.
+ANOMALOUS_FOR = timedelta(seconds=10)
+
+
+def render(source: Source, view: View, moment: Moment) -> None:
+    """Draw the tab."""
+    selection = view.selection(moment)
+    sensors = source.rows(queries.latest_readings, selection)
+    anomalies = source.frame(queries.anomalies, selection)
+    totals = {r["is_current"]: r for r in source.rows(queries.totals, selection)}
+    _figures(source, selection, totals, sensors)
+    st.markdown("##### Latest reading of every sensor")
+    flagged = {} if anomalies.empty else anomalies.groupby("sensor_id")["timestamp"].max().to_dict()
+    st.html(grid(sensors, flagged, selection.end))
+    _charts(source, selection, totals, anomalies)
+
+
+def _figures(
+    source: Source, selection: queries.Selection, totals: dict[bool, Any], sensors: list[Any]
+) -> None:
+    flagged = {r["is_current"]: r["anomalies"] for r in source.rows(queries.ml_totals, selection)}
+    now, before = totals.get(True), totals.get(False)
+    readings = now["readings"] if now else 0.0
+    anomalies = flagged.get(True, 0.0)
+    per_second = rate(now, selection.end)
+    share = anomalies / readings if readings else None
+    share_before = flagged.get(False, 0.0) / before["readings"] if before else None
+    active = sum(s["timestamp"] > selection.end - SILENT_AFTER for s in sensors)
+    known = f"{len(sensors)}{'+' if len(sensors) >= queries.MAX_SENSORS else ''}"
+    change_of_rate = change(per_second, rate(before, selection.start))
+    with st.container(horizontal=True):
+        _metric("Readings", theme.short(readings))
+        _metric("Readings/s", theme.short(per_second), change_of_rate, "off")
+        _metric(
+            "Anomalies",
+            theme.short(anomalies),
+            None
+            if not before
+            else change(
+                anomalies / max(1.0, readings), flagged.get(False, 0.0) / before["readings"]
+            ),
+            "inverse",
+        )
+        _metric(
+            "Anomaly rate",
+            "–" if share is None else f"{share:.1%}",
+            None
+            if share is None or share_before is None
+            else f"{100 * (share - share_before):+.1f} points",
+            "inverse",
+        )
+        _metric("Active sensors", f"{active} of {known}")
+        _metric("Locations", str(now["locations"]) if now else "0")
+
+
+def _metric(label: str, value: str, delta: str | None = None, colour: Any = "normal") -> None:
+    st.metric(
+        label,
+        value,
+        delta,
+        delta_color=colour,
+        border=True,
+        help="Change against the range of the same length before." if delta else None,
+    )
+
+
+def rate(totals: dict[str, Any] | None, end: Any) -> float | None:
+    """Return readings a second from the first window of a range to its end."""
+    if not totals:
+        return None
+    return float(totals["readings"]) / max(1.0, (end - totals["first_window"]).total_seconds())
+
+
+def change(now: float | None, before: float | None) -> str | None:
+    """Return the relative change as text, None where there is nothing to compare with."""
+    if now is None or not before:
+        return None
+    return f"{(now - before) / before:+.0%}"
+
+
+def grid(sensors: list[dict[str, Any]], flagged: dict[str, Any], end: Any) -> str:
+    """Return a table location × type with value, unit, sparkline and state of the newest sensor.
+
+    Parameters
+    ----------
+    sensors : list of dict
+        Rows of ``db.dashboard.latest_readings``.
+    flagged : dict
+        sensor_id -> time of its last anomaly.
+    end : datetime
+        End of the range that is shown.
+    """
+    if not sensors:
+        return "<p>No sensor in this selection.</p>"
+    types = sorted({s["sensor_type"] for s in sensors})
+    cells: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for sensor in sensors:
+        cells.setdefault((sensor["location"], sensor["sensor_type"]), []).append(sensor)
+    head = "".join(f"<th>{theme.text(theme.name(each))}</th>" for each in types)
+    body = "".join(
+        f'<tr><th class="place">{theme.text(place)}</th>'
+        + "".join(_cell(cells.get((place, each), []), flagged, end) for each in types)
+        + "</tr>"
+        for place in sorted({s["location"] for s in sensors})
+    )
+    head = f'<tr><th class="place"></th>{head}</tr>'
+    return f'<div class="scroll"><table class="grid">{head}{body}</table></div>'
+
+
+def _cell(sensors: list[dict[str, Any]], flagged: dict[str, Any], end: Any) -> str:
+    if not sensors:
+        return '<td class="absent"></td>'
+    newest = max(sensors, key=lambda each: each["timestamp"])
+    last_anomaly = max(
+        (flagged[s["sensor_id"]] for s in sensors if s["sensor_id"] in flagged), default=None
+    )
+    state, colour = "", theme.ACCENT
+    if newest["timestamp"] < end - SILENT_AFTER:
+        state, colour = "silent", theme.QUIET
+    elif newest["anomaly"] or (last_anomaly and last_anomaly > end - ANOMALOUS_FOR):
+        state, colour = "anomalous", theme.ANOMALY
+    others = f" · {len(sensors)} sensors" if len(sensors) > 1 else ""
+    about = f"{newest['sensor_id']}, {newest['timestamp']:%Y-%m-%d %H:%M:%S}{others} {state}"
+    return (
+        f'<td class="{state}" title="{theme.text(about)}"><b>{newest["recent"][-1]:,.1f}</b>'
+        f"<i>{theme.text(newest['unit'])}</i>{sparkline(newest['recent'], colour)}</td>"
+    )
+
+
+def sparkline(values: list[float], colour: str) -> str:
+    """Return the course of some values as a small picture."""
+    low, span = min(values), (max(values) - min(values)) or 1.0
+    step = 100 / max(1, len(values) - 1)
+    points = " ".join(
+        f"{i * step:.1f},{18 - 16 * (value - low) / span:.1f}" for i, value in enumerate(values)
+    )
+    svg = (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 100 20" preserveAspectRatio="none">'
+        f'<polyline fill="none" stroke="{colour}" stroke-width="1.4" points="{points}"'
+        ' vector-effect="non-scaling-stroke"/></svg>'
+    )
+    # As an image: Streamlit removes SVG that stands in the page itself.
+    return f'<img alt="" src="data:image/svg+xml,{quote(svg)}">'
+
+
+def _charts(
+    source: Source, selection: queries.Selection, totals: dict[bool, Any], anomalies: pd.DataFrame
+) -> None:
+    readings = totals[True]["readings"] if True in totals else 0
+    by_window = readings > queries.MAX_RAW_READINGS
+    series = source.frame(queries.window_series if by_window else queries.series, selection)
+    if series.empty:
+        return
+    palette = charts.colours(series["location"])
+    st.markdown("##### Readings by type" + (", mean of each window" if by_window else ""))
+    st.html(legend(palette))
+    if len(anomalies) >= queries.MAX_MARKS:
+        st.caption(f"Marked: the newest {queries.MAX_MARKS:,} anomalies of this range.")
+    figures = {}
+    for each, one in series.groupby("sensor_type"):
+        some = anomalies[anomalies["sensor_type"] == each] if len(anomalies) else anomalies
+        figures[f"series-{each}"] = charts.lines(one, some, theme.heading(str(each)), palette)
+    distribution = source.frame(queries.anomaly_distribution, selection)
+    if len(distribution):
+        figures["distribution"] = charts.counts(
+            distribution, "anomalies", "Anomalies by location and type"
+        )
+    layout.in_columns(figures, 2)
+
+
+def legend(palette: dict[str, str]) -> str:
+    """Return one legend for all charts that share a palette."""
+    keys = "".join(
+        f'<span style="margin-right:1rem"><i class="dot" style="background:{colour}"></i>'
+        f"{theme.text(name)}</span>"
+        for name, colour in [*palette.items(), ("anomaly", theme.ANOMALY)]
+    )
+    return f'<div style="font-size:.82rem;opacity:.85">{keys}</div>'

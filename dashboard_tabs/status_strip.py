@@ -1,0 +1,95 @@
+"""The strip on top of every tab: how the pipeline is, and how fresh what you see."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from dashboard_tabs import theme
+from dashboard_tabs.data import Moment, Source
+from db import dashboard as queries
+
+SERVICES = ("producer", "consumer", "stream_processor", "ml_detector")
+# A heartbeat comes every 5 s.
+LATE_AFTER_SECONDS = 15
+DOWN_AFTER_SECONDS = 60
+
+
+def verdict(state: str | None, age_s: float) -> tuple[str, str]:
+    """Return colour and word for a service's last heartbeat (state None: there never was one)."""
+    if state is None:
+        return "quiet", "never seen"
+    if state == "stopped":
+        return "quiet", "stopped"
+    if age_s > DOWN_AFTER_SECONDS:
+        return "bad", "down"
+    if age_s > LATE_AFTER_SECONDS:
+        return "warning", "late"
+    return ("good", state) if state == "running" else ("warning", state)
+
+
+def by_service(source: Source) -> dict[str, list[dict[str, Any]]]:
+    """Return the heartbeats of each service; of one that runs, only those of running processes."""
+    found: dict[str, list[dict[str, Any]]] = {each: [] for each in SERVICES}
+    for row in source.rows(queries.services):
+        found.setdefault(row["service"], []).append(row)
+    for service, rows in found.items():
+        alive = [r for r in rows if verdict(r["state"], r["age_s"])[0] in ("good", "warning")]
+        found[service] = alive or rows[:1]
+    return found
+
+
+def render(source: Source, moment: Moment) -> None:
+    """Draw the strip."""
+    found = by_service(source)
+    cells = [_service_cell(service, rows) for service, rows in found.items()]
+    consumers, detectors = found["consumer"], found["ml_detector"]
+    latency = _most(consumers, "latency_ms_p99")
+    lag = _total([row for rows in found.values() for row in rows], "lag")
+    recent = source.rows(queries.ml_totals, moment.selection(15))
+    flagged = sum(row["anomalies"] for row in recent if row["is_current"])
+    data_age = (moment.now - moment.newest).total_seconds() if moment.newest else None
+    cells += [
+        _fact(theme.short(_total(consumers, "readings_per_s")), "readings/s"),
+        _fact(theme.short(lag), "readings of lag"),
+        _fact("–" if latency is None else f"{theme.short(latency, 0)} ms", "sent → stored, p99"),
+        _fact(theme.short(flagged) if detectors else "–", "anomalies in 15 min"),
+        _fact("–" if data_age is None else theme.age(data_age), "age of the data"),
+    ]
+    st.html(f'{theme.STYLE}<div class="strip" role="status">{"".join(cells)}</div>')
+
+
+def _service_cell(service: str, rows: list[dict[str, Any]]) -> str:
+    newest: dict[str, Any] = rows[0] if rows else {"state": None, "age_s": 0.0}
+    colour, word = verdict(newest["state"], newest["age_s"])
+    if colour == "good" and len(rows) > 1:
+        word = f"{len(rows)} running"
+    elif word in ("down", "late", "stopped"):
+        word = f"{word}, seen {theme.age(newest['age_s'])} ago"
+    return (
+        f'<div><i class="dot {colour}"></i>{theme.text(service)}<small>{theme.text(word)}</small>'
+        "</div>"
+    )
+
+
+def _fact(value: str, meaning: str) -> str:
+    return f"<div><b>{theme.text(value)}</b><small>{theme.text(meaning)}</small></div>"
+
+
+def _values(rows: list[dict[str, Any]], key: str) -> list[float]:
+    return [
+        float(row["details"][key])
+        for row in rows
+        if isinstance(row["details"].get(key), int | float)
+        and verdict(row["state"], row["age_s"])[0] == "good"
+    ]
+
+
+def _total(rows: list[dict[str, Any]], key: str) -> float | None:
+    values = _values(rows, key)
+    return sum(values) if values else None
+
+
+def _most(rows: list[dict[str, Any]], key: str) -> float | None:
+    return max(_values(rows, key), default=None)

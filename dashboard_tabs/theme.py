@@ -1,0 +1,112 @@
+"""The look: colours, wording of numbers and times, the little HTML that Streamlit lacks.
+
+Red is for anomalies and trouble only. All colours hold on a light and on a dark page.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from html import escape
+from typing import Any
+
+# After Okabe and Ito (2008), told apart by all kinds of colour vision; without their vermilion,
+# which is too near to the red of anomalies.
+CATEGORIES = ("#3B7DD8", "#E69F00", "#009E73", "#B26AA8", "#56B4E9", "#8A8D91", "#A6761D")
+ACCENT = "#3B7DD8"
+ANOMALY = "#D7263D"
+WARNING = "#E08A00"
+GOOD = "#2E9E6B"
+QUIET = "#8A8D91"
+
+UNITS = {
+    "temperature": "°C",
+    "humidity": "%",
+    "air_quality": "AQI",
+    "pressure": "hPa",
+    "co2": "ppm",
+}
+NAMES = {"co2": "CO₂", "air_quality": "Air quality"}
+
+STYLE = f"""
+<style>
+.block-container {{padding: 2.2rem clamp(1rem, 3vw, 2.4rem) 3rem; max-width: 1500px}}
+.strip {{display: flex; flex-wrap: wrap; gap: .5rem; align-items: stretch}}
+.strip > div {{padding: .45rem .75rem; border-radius: .6rem; line-height: 1.25; flex: 1 0 auto;
+  border: 1px solid color-mix(in srgb, currentColor 12%, transparent);
+  background: color-mix(in srgb, currentColor 3%, transparent); font-size: .86rem}}
+.strip small, .grid small {{display: block; opacity: .65; font-size: .74rem; white-space: nowrap}}
+.strip b {{font-weight: 600; font-variant-numeric: tabular-nums}}
+.dot {{display: inline-block; width: .55rem; height: .55rem; border-radius: 50%;
+  margin-right: .4rem; vertical-align: .03rem}}
+.good {{background: {GOOD}}} .warning {{background: {WARNING}}}
+.bad {{background: {ANOMALY}}} .quiet {{background: {QUIET}}}
+.scroll {{overflow-x: auto}}
+.grid {{border-collapse: separate; border-spacing: .4rem; width: 100%; min-width: 46rem;
+  margin: 0 -.4rem; table-layout: fixed}}
+.grid th {{font-weight: 500; font-size: .82rem; opacity: .75; text-align: left; padding: 0 .3rem;
+  border: none}}
+.grid th.place {{width: 8.5rem}}
+.grid td {{padding: .4rem .6rem .2rem; border-radius: .55rem; overflow: hidden;
+  border: 1px solid color-mix(in srgb, currentColor 11%, transparent);
+  background: color-mix(in srgb, currentColor 2.5%, transparent)}}
+.grid td.absent {{border: 1px dashed color-mix(in srgb, currentColor 12%, transparent);
+  background: none}}
+.grid td.anomalous {{border-color: {ANOMALY};
+  background: color-mix(in srgb, {ANOMALY} 10%, transparent)}}
+.grid td.silent {{opacity: .5}}
+.grid b {{font-size: 1.12rem; font-weight: 600; font-variant-numeric: tabular-nums}}
+.grid i {{font-style: normal; font-size: .76rem; opacity: .65; margin-left: .2rem}}
+.grid img {{display: block; width: 100%; height: 22px; margin-top: .1rem}}
+</style>
+"""
+
+
+def name(sensor_type: str) -> str:
+    """Return a sensor type as a heading."""
+    return NAMES.get(sensor_type, sensor_type.replace("_", " ").capitalize())
+
+
+def heading(sensor_type: str) -> str:
+    """Return a sensor type with its unit, where that is known."""
+    unit = UNITS.get(sensor_type)
+    return f"{name(sensor_type)} ({unit})" if unit else name(sensor_type)
+
+
+def short(number: float | None, digits: int = 1) -> str:
+    """Return a number as people read it: 999, 12.3 k, 4.5 M; a dash for none."""
+    if number is None or number != number:
+        return "–"
+    for limit, unit in ((1e9, " bn"), (1e6, " M"), (1e4, " k")):
+        if abs(number) >= limit:
+            return f"{number / (1e3 if unit == ' k' else limit):,.{digits}f}{unit}"
+    return f"{number:,.0f}" if float(number).is_integer() else f"{number:,.{digits}f}"
+
+
+def size(count_bytes: float | None) -> str:
+    """Return a number of bytes as people read it."""
+    if count_bytes is None:
+        return "–"
+    for limit, unit in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if count_bytes >= limit:
+            return f"{count_bytes / limit:,.1f} {unit}"
+    return f"{count_bytes:.0f} B"
+
+
+def age(seconds: float) -> str:
+    """Return a length of time as people say it."""
+    for limit, unit in ((172_800, "d"), (7_200, "h"), (120, "min")):
+        if seconds >= limit:
+            per = {"d": 86_400, "h": 3_600, "min": 60}[unit]
+            return f"{seconds / per:,.0f} {unit}"
+    return f"{max(0, seconds):.0f} s"
+
+
+def clock(time: datetime, near: datetime) -> str:
+    """Return a time of day, with its date where that is not the day of ``near``."""
+    within_a_day = abs(near - time) < timedelta(hours=20)
+    return f"{time:%H:%M:%S}" if within_a_day else f"{time:%Y-%m-%d %H:%M:%S}"
+
+
+def text(value: Any) -> str:
+    """Return anything as text that HTML shows and does not obey."""
+    return escape(str(value), quote=True)

@@ -1,0 +1,397 @@
+"""Everything the dashboard reads: bounded, parameterised SELECTs, aggregated where the rows are.
+
+Each returns rows as dictionaries. Times are naive datetimes in UTC, as in the tables.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from math import ceil
+from typing import Any
+
+from psycopg2.errors import InsufficientPrivilege, UndefinedTable
+from psycopg2.extras import RealDictCursor
+
+from db.connection import Database, DatabaseUnavailable
+
+Rows = list[dict[str, Any]]
+
+# What a chart can show and a browser can hold.
+MAX_POINTS = 240
+MAX_SENSORS = 120
+MAX_TABLE_ROWS = 500
+MAX_MARKS = 3000
+# Above this many readings in range a series is drawn from the windows instead of the readings.
+MAX_RAW_READINGS = 60_000
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What the filters let through: a half-open range of event time, perhaps of one location."""
+
+    start: datetime
+    end: datetime
+    location: str | None = None
+    sensor_type: str | None = None
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Parameters of the conditions below."""
+        return vars(self) | {"seconds": self.seconds}
+
+    @property
+    def seconds(self) -> float:
+        """Length of the range."""
+        return (self.end - self.start).total_seconds()
+
+
+_WHERE = (
+    " (%(location)s IS NULL OR location = %(location)s)"
+    " AND (%(sensor_type)s IS NULL OR sensor_type = %(sensor_type)s)"
+)
+_IN_RANGE = f" timestamp >= %(start)s AND timestamp < %(end)s AND{_WHERE}"
+_WINDOWS = f" window_start >= %(start)s AND window_start < %(end)s AND{_WHERE}"
+
+
+# Rows of sensor_aggregates made one: the moments of what they hold together.
+_MEAN = "(sum(avg_value * count_readings) / sum(count_readings))"
+_POOLED = (
+    f"sum(count_readings)::int AS readings, {_MEAN}::float AS mean,"
+    f" sqrt(greatest(0, sum((stddev_value ^ 2 + avg_value ^ 2) * count_readings)"
+    f" / sum(count_readings) - {_MEAN} ^ 2))::float AS stddev,"
+    " min(min_value)::float AS low, max(max_value)::float AS high,"
+    " sum(anomaly_count)::int AS rule_anomalies,"
+    " sum(statistical_anomalies)::int AS statistical_anomalies"
+)
+
+
+def fetch(database: Database, statement: str, parameters: dict[str, Any] | None = None) -> Rows:
+    """Return the rows of one statement.
+
+    Raises
+    ------
+    DatabaseUnavailable
+        When PostgreSQL does not answer, or has no tables yet.
+    """
+    try:
+        with database.transaction() as tx:
+            with tx.connection.cursor(cursor_factory=RealDictCursor) as rows:
+                rows.execute("SET LOCAL statement_timeout = '5s'")
+                rows.execute(statement, parameters)
+                return [dict(row) for row in rows.fetchall()]
+    except (UndefinedTable, InsufficientPrivilege) as problem:
+        raise DatabaseUnavailable("the tables are not there yet: start any service") from problem
+
+
+def newest_reading(database: Database) -> Rows:
+    """Return one row: the database's clock, the newest event time and when that was stored."""
+    return fetch(
+        database,
+        "SELECT clock_timestamp() AT TIME ZONE 'UTC' AS now, timestamp, created_at"
+        " FROM (SELECT) AS one_row LEFT JOIN (SELECT timestamp, created_at FROM sensor_readings"
+        " ORDER BY timestamp DESC LIMIT 1) AS newest ON true",
+    )
+
+
+def choices(database: Database) -> Rows:
+    """Return the locations and sensor types of the newest windows."""
+    return fetch(
+        database,
+        "SELECT DISTINCT location, sensor_type FROM (SELECT location, sensor_type"
+        " FROM sensor_aggregates ORDER BY window_start DESC LIMIT 5000) AS newest",
+    )
+
+
+def services(database: Database) -> Rows:
+    """Return the newest heartbeat of each process of the last ten minutes, or a service's last."""
+    return fetch(
+        database,
+        "SELECT service, instance, state, details, started_at,"
+        " extract(epoch FROM clock_timestamp() AT TIME ZONE 'UTC' - updated_at)::float AS age_s"
+        " FROM service_status s WHERE updated_at > clock_timestamp() AT TIME ZONE 'UTC'"
+        " - interval '10 minutes' OR updated_at = (SELECT max(updated_at) FROM service_status"
+        " WHERE service = s.service) ORDER BY service, updated_at DESC LIMIT 100",
+    )
+
+
+def totals(database: Database, selection: Selection) -> Rows:
+    """Return readings and anomalies in range and in the range of the same length before it."""
+    return fetch(
+        database,
+        "SELECT window_start >= %(start)s AS is_current, sum(count_readings)::float AS readings,"
+        " min(window_start) AS first_window,"
+        " sum(anomaly_count)::float AS rule_anomalies,"
+        " sum(statistical_anomalies)::float AS statistical_anomalies,"
+        " count(DISTINCT location) AS locations, count(DISTINCT sensor_type) AS sensor_types"
+        " FROM sensor_aggregates WHERE window_start < %(end)s"
+        " AND window_start >= %(start)s - make_interval(secs => %(seconds)s)"
+        f" AND{_WHERE} GROUP BY is_current",
+        selection.parameters,
+    )
+
+
+def ml_totals(database: Database, selection: Selection) -> Rows:
+    """Return the detector's anomalies in range and in the range before it."""
+    return fetch(
+        database,
+        "SELECT timestamp >= %(start)s AS is_current, count(*)::float AS anomalies"
+        " FROM ml_anomaly_predictions WHERE is_anomaly AND timestamp < %(end)s"
+        " AND timestamp >= %(start)s - make_interval(secs => %(seconds)s)"
+        f" AND{_WHERE} GROUP BY is_current",
+        selection.parameters,
+    )
+
+
+def latest_readings(database: Database, selection: Selection) -> Rows:
+    """Return each sensor's last value and its last 30, found by hopping along the sensor index."""
+    return fetch(
+        database,
+        "WITH RECURSIVE sensors AS ("
+        " (SELECT sensor_id FROM sensor_readings ORDER BY sensor_id LIMIT 1)"
+        " UNION ALL SELECT (SELECT r.sensor_id FROM sensor_readings r"
+        " WHERE r.sensor_id > s.sensor_id ORDER BY r.sensor_id LIMIT 1)"
+        " FROM sensors s WHERE s.sensor_id IS NOT NULL)"
+        " SELECT s.sensor_id, last.* FROM (SELECT sensor_id FROM sensors"
+        " WHERE sensor_id IS NOT NULL LIMIT %(most)s) AS s, LATERAL ("
+        " SELECT min(sensor_type) AS sensor_type, min(location) AS location,"
+        " min(unit) AS unit, max(timestamp) AS timestamp,"
+        " array_agg(value::float ORDER BY timestamp) AS recent,"
+        " (array_agg(anomaly ORDER BY timestamp DESC))[1] AS anomaly"
+        " FROM (SELECT * FROM sensor_readings r WHERE r.sensor_id = s.sensor_id"
+        " AND r.timestamp < %(end)s ORDER BY timestamp DESC LIMIT 30) AS recent) AS last"
+        f" WHERE timestamp IS NOT NULL AND{_WHERE} ORDER BY location, sensor_type, s.sensor_id",
+        selection.parameters | {"most": MAX_SENSORS},
+    )
+
+
+def series(database: Database, selection: Selection) -> Rows:
+    """Return the mean per type and location over at most ``MAX_POINTS`` equal steps of time.
+
+    From the readings, which costs as much as there are of them; see ``window_series``.
+    """
+    return fetch(
+        database,
+        "SELECT sensor_type, location,"
+        " date_bin(make_interval(secs => %(step)s), timestamp, '2000-01-01') AS time,"
+        " avg(value)::float AS mean FROM sensor_readings"
+        f" WHERE{_IN_RANGE} GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 LIMIT 20000",
+        selection.parameters | {"step": max(1, round(selection.seconds / MAX_POINTS))},
+    )
+
+
+def window_series(database: Database, selection: Selection) -> Rows:
+    """Return what ``series`` does from the windows, whatever the number of readings."""
+    return fetch(
+        database,
+        "SELECT sensor_type, location,"
+        " date_bin(make_interval(secs => %(step)s), window_start, '2000-01-01') AS time,"
+        f" {_MEAN}::float AS mean FROM sensor_aggregates"
+        f" WHERE{_WINDOWS} GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 LIMIT 20000",
+        selection.parameters | {"step": _minutes(selection)},
+    )
+
+
+def _minutes(selection: Selection) -> int:
+    """Return the seconds of whole minutes that cut the range into at most ``MAX_POINTS`` steps."""
+    return 60 * max(1, ceil(selection.seconds / 60 / MAX_POINTS))
+
+
+def anomalies(database: Database, selection: Selection, limit: int = MAX_MARKS) -> Rows:
+    """Return the detector's newest anomalies in range."""
+    return fetch(
+        database,
+        "SELECT timestamp, sensor_id, sensor_type, location, value::float AS value,"
+        " anomaly_score::float AS score, rule_based_anomaly, reason"
+        f" FROM ml_anomaly_predictions WHERE is_anomaly AND{_IN_RANGE}"
+        " ORDER BY timestamp DESC LIMIT %(limit)s",
+        selection.parameters | {"limit": limit},
+    )
+
+
+def anomaly_distribution(database: Database, selection: Selection) -> Rows:
+    """Return the detector's anomalies in range by location and type."""
+    return fetch(
+        database,
+        "SELECT location, sensor_type, count(*)::int AS anomalies FROM ml_anomaly_predictions"
+        f" WHERE is_anomaly AND{_IN_RANGE} GROUP BY 1, 2 ORDER BY 1, 2 LIMIT 500",
+        selection.parameters,
+    )
+
+
+def windows(database: Database, selection: Selection) -> Rows:
+    """Return windows in range, merged over locations and, in long ranges, over time.
+
+    One row per type and step of at most ``MAX_POINTS`` equal steps, each of whole minutes.
+    """
+    return fetch(
+        database,
+        "SELECT sensor_type,"
+        " date_bin(make_interval(secs => %(step)s), window_start, '2000-01-01') AS time,"
+        f" {_POOLED}, bool_and(is_closed) AS is_closed, bool_and(is_final) AS is_final"
+        f" FROM sensor_aggregates WHERE{_WINDOWS} GROUP BY 1, 2 ORDER BY 1, 2 LIMIT 10000",
+        selection.parameters | {"step": _minutes(selection)},
+    )
+
+
+def window_table(database: Database, selection: Selection) -> Rows:
+    """Return the newest windows in range as they stand in the table."""
+    return fetch(
+        database,
+        "SELECT window_start, location, sensor_type, avg_value::float AS mean,"
+        " stddev_value::float AS stddev, min_value::float AS low, max_value::float AS high,"
+        " count_readings AS readings, anomaly_count AS rule_anomalies, statistical_anomalies,"
+        " CASE WHEN is_final THEN 'final' WHEN is_closed THEN 'closed' ELSE 'open' END AS state"
+        f" FROM sensor_aggregates WHERE{_WINDOWS}"
+        " ORDER BY window_start DESC, location, sensor_type LIMIT %(limit)s",
+        selection.parameters | {"limit": MAX_TABLE_ROWS},
+    )
+
+
+def late_readings(database: Database) -> Rows:
+    """Return the newest late readings."""
+    return fetch(
+        database,
+        "SELECT created_at AS arrived, timestamp, sensor_id, location, sensor_type,"
+        " value::float AS value, late_by_seconds::float AS late_by_seconds"
+        " FROM late_readings ORDER BY created_at DESC LIMIT 100",
+    )
+
+
+def agreement(database: Database, selection: Selection) -> Rows:
+    """Return, over equal steps of time, how detector and rule agree on the readings."""
+    step = max(1.0, selection.seconds / 60)
+    return fetch(
+        database,
+        "SELECT date_bin(make_interval(secs => %(step)s), timestamp, %(start)s) AS time,"
+        " count(*) FILTER (WHERE is_anomaly AND rule_based_anomaly)::float AS both,"
+        " count(*) FILTER (WHERE is_anomaly AND NOT rule_based_anomaly)::float AS ml_only,"
+        " count(*) FILTER (WHERE NOT is_anomaly AND rule_based_anomaly)::float AS rule_only,"
+        " count(*) FILTER (WHERE NOT is_anomaly AND NOT rule_based_anomaly)::float AS neither,"
+        " count(*) FILTER (WHERE is_anomaly IS NULL)::float AS without_verdict"
+        f" FROM ml_anomaly_predictions WHERE{_IN_RANGE} GROUP BY 1 ORDER BY 1",
+        selection.parameters | {"step": step},
+    )
+
+
+def score_histogram(database: Database, selection: Selection) -> Rows:
+    """Return how many readings in range have which score, per type, in steps of 0.01."""
+    return fetch(
+        database,
+        "SELECT sensor_type, round(anomaly_score, 2)::float AS score, count(*)::int AS readings"
+        f" FROM ml_anomaly_predictions WHERE anomaly_score IS NOT NULL AND{_IN_RANGE}"
+        " GROUP BY 1, 2 ORDER BY 1, 2 LIMIT 2000",
+        selection.parameters,
+    )
+
+
+def sensor_history(database: Database, sensor_id: str, around: datetime) -> Rows:
+    """Return one sensor's readings and verdicts around a time, at most 400."""
+    return fetch(
+        database,
+        "SELECT timestamp, value::float AS value, is_anomaly, anomaly_score::float AS score"
+        " FROM (SELECT r.timestamp, r.value, p.is_anomaly, p.anomaly_score FROM sensor_readings r"
+        " LEFT JOIN ml_anomaly_predictions p USING (source_id, log_offset)"
+        " WHERE r.sensor_id = %(sensor_id)s"
+        " AND r.timestamp BETWEEN %(around)s - interval '15 minutes'"
+        " AND %(around)s + interval '5 minutes'"
+        " ORDER BY abs(extract(epoch FROM r.timestamp - %(around)s)) LIMIT 400) AS near"
+        " ORDER BY timestamp",
+        {"sensor_id": sensor_id, "around": around},
+    )
+
+
+def models(database: Database) -> Rows:
+    """Return the last training of each sensor type."""
+    return fetch(
+        database,
+        "SELECT t.sensor_type, last.*"
+        " FROM (SELECT DISTINCT sensor_type FROM sensor_types LIMIT 200) AS t, LATERAL ("
+        " SELECT fitted_at, training_rows, duration_seconds::float AS duration_s,"
+        " threshold::float AS threshold, flagged_share::float AS flagged_share,"
+        " drift::float AS drift FROM model_runs m WHERE m.sensor_type = t.sensor_type"
+        " ORDER BY id DESC LIMIT 1) AS last ORDER BY t.sensor_type",
+    )
+
+
+def correlations(database: Database, location: str | None) -> Rows:
+    """Return the newest correlations of each location."""
+    return fetch(
+        database,
+        "SELECT c.location, sensor_type_a, sensor_type_b, correlation::float AS correlation,"
+        " window_count, window_end, is_final FROM sensor_correlations c"
+        " JOIN (SELECT location, max(window_end) AS window_end FROM sensor_correlations"
+        " WHERE window_end > (SELECT max(window_end) FROM sensor_correlations) - interval '1 hour'"
+        " GROUP BY location) AS newest USING (location, window_end)"
+        " WHERE %(location)s IS NULL OR c.location = %(location)s LIMIT 2000",
+        {"location": location},
+    )
+
+
+def location_statistics(database: Database, selection: Selection) -> Rows:
+    """Return pooled statistics, and quantiles of the window means, by location and type."""
+    return fetch(
+        database,
+        f"SELECT location, sensor_type, {_POOLED},"
+        " (percentile_cont(ARRAY[0.05, 0.25, 0.5, 0.75, 0.95]::float[])"
+        " WITHIN GROUP (ORDER BY avg_value::float)) AS quantiles, count(*)::int AS windows"
+        f" FROM sensor_aggregates WHERE{_WINDOWS} GROUP BY 1, 2 ORDER BY 1, 2 LIMIT 500",
+        selection.parameters,
+    )
+
+
+def hour_profile(database: Database, selection: Selection) -> Rows:
+    """Return the mean by hour of the day (UTC) and type over the last seven days of data."""
+    return fetch(
+        database,
+        f"SELECT sensor_type, extract(hour FROM window_start)::int AS hour, {_MEAN}::float AS mean"
+        " FROM sensor_aggregates WHERE window_start >= %(end)s - interval '7 days'"
+        f" AND window_start < %(end)s AND{_WHERE} GROUP BY 1, 2 ORDER BY 1, 2",
+        selection.parameters,
+    )
+
+
+def dead_letters(database: Database) -> Rows:
+    """Return the newest dead letters."""
+    return fetch(
+        database,
+        "SELECT created_at, partition, log_offset, reason_code, reason, payload_bytes,"
+        " substring(payload FROM 1 FOR 200) AS payload"
+        " FROM dead_letters ORDER BY created_at DESC LIMIT 100",
+    )
+
+
+def dead_letter_total(database: Database) -> Rows:
+    """Return how many messages were rejected, and how many of them only counted."""
+    return fetch(
+        database,
+        "SELECT coalesce(sum(kept + counted_only), 0)::float AS rejected,"
+        " coalesce(sum(counted_only), 0)::float AS counted_only FROM dead_letter_counts",
+    )
+
+
+def offsets(database: Database) -> Rows:
+    """Return where each service stands in each partition."""
+    return fetch(
+        database,
+        "SELECT consumer_group, topic, partition, next_offset, end_offset,"
+        " end_offset - next_offset AS lag, watermark, o.updated_at"
+        " FROM stream_offsets o JOIN sources USING (source_id)"
+        " ORDER BY o.updated_at > clock_timestamp() AT TIME ZONE 'UTC' - interval '1 hour' DESC,"
+        " consumer_group, topic, partition LIMIT 200",
+    )
+
+
+def database_size(database: Database) -> Rows:
+    """Return the size of the database in bytes."""
+    return fetch(database, "SELECT pg_database_size(current_database())::float AS bytes")
+
+
+def table_sizes(database: Database) -> Rows:
+    """Return estimated rows and size of each table; nothing is counted."""
+    return fetch(
+        database,
+        "SELECT relname AS table_name, greatest(n_live_tup, 0)::float AS rows,"
+        " pg_total_relation_size(relid)::float AS bytes FROM pg_stat_user_tables"
+        " ORDER BY bytes DESC LIMIT 40",
+    )
