@@ -62,7 +62,7 @@ def _counts(table: pd.DataFrame, models: pd.DataFrame) -> None:
             ("Cohen's κ", "–" if kappa is None else f"{kappa:.2f}"),
             ("Models", str(len(models))),
         ):
-            st.metric(label, value, border=True)
+            st.metric(label, value, border=True, height="stretch")
 
 
 def cohens_kappa(counts: Any) -> float | None:

@@ -38,35 +38,38 @@ def _figures(
 ) -> None:
     flagged = {r["is_current"]: r["anomalies"] for r in source.rows(queries.ml_totals, selection)}
     now, before = totals.get(True), totals.get(False)
+    if (
+        before
+        and (before["first_window"] - selection.start).total_seconds() > 60 - selection.seconds
+    ):
+        before = None  # the data begin within that range: nothing whole to compare with
     readings = now["readings"] if now else 0.0
     anomalies = flagged.get(True, 0.0)
-    per_second = rate(now, selection.end)
+    per_second = rate(now, readings, selection.end)
+    anomalies_before = flagged.get(False, 0.0)
     share = anomalies / readings if readings else None
-    share_before = flagged.get(False, 0.0) / before["readings"] if before else None
+    points = None
+    if share is not None and before:
+        points = f"{100 * (share - anomalies_before / before['readings']):+.1f} points"
     active = sum(s["timestamp"] > selection.end - SILENT_AFTER for s in sensors)
     known = f"{len(sensors)}{'+' if len(sensors) >= queries.MAX_SENSORS else ''}"
-    change_of_rate = change(per_second, rate(before, selection.start))
     with st.container(horizontal=True):
         _metric("Readings", theme.short(readings))
-        _metric("Readings/s", theme.short(per_second), change_of_rate, "off")
+        _metric(
+            "Readings/s",
+            theme.short(per_second),
+            change(per_second, before and rate(before, before["readings"], selection.start)),
+            "off",
+        )
         _metric(
             "Anomalies",
             theme.short(anomalies),
-            None
-            if not before
-            else change(
-                anomalies / max(1.0, readings), flagged.get(False, 0.0) / before["readings"]
+            change(
+                rate(now, anomalies, selection.end), rate(before, anomalies_before, selection.start)
             ),
             "inverse",
         )
-        _metric(
-            "Anomaly rate",
-            "–" if share is None else f"{share:.1%}",
-            None
-            if share is None or share_before is None
-            else f"{100 * (share - share_before):+.1f} points",
-            "inverse",
-        )
+        _metric("Anomaly rate", "–" if share is None else f"{share:.1%}", points, "inverse")
         _metric("Active sensors", f"{active} of {known}")
         _metric("Locations", str(now["locations"]) if now else "0")
 
@@ -78,15 +81,16 @@ def _metric(label: str, value: str, delta: str | None = None, colour: Any = "nor
         delta,
         delta_color=colour,
         border=True,
+        height="stretch",
         help="Change against the range of the same length before." if delta else None,
     )
 
 
-def rate(totals: dict[str, Any] | None, end: Any) -> float | None:
-    """Return readings a second from the first window of a range to its end."""
+def rate(totals: dict[str, Any] | None, count: float, end: Any) -> float | None:
+    """Return ``count`` a second, from the first window of a range to its end."""
     if not totals:
         return None
-    return float(totals["readings"]) / max(1.0, (end - totals["first_window"]).total_seconds())
+    return count / max(1.0, (end - totals["first_window"]).total_seconds())
 
 
 def change(now: float | None, before: float | None) -> str | None:

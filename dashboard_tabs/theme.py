@@ -30,6 +30,7 @@ NAMES = {"co2": "CO₂", "air_quality": "Air quality"}
 STYLE = f"""
 <style>
 .block-container {{padding: 2.2rem clamp(1rem, 3vw, 2.4rem) 3rem; max-width: 1500px}}
+@media (max-width: 640px) {{.block-container {{padding-top: 4.2rem}}}}
 .strip {{display: flex; flex-wrap: wrap; gap: .5rem; align-items: stretch}}
 .strip > div {{padding: .45rem .75rem; border-radius: .6rem; line-height: 1.25; flex: 1 0 auto;
   border: 1px solid color-mix(in srgb, currentColor 12%, transparent);

@@ -1,0 +1,205 @@
+"""Every tab in every state, rendered by Streamlit on a real PostgreSQL."""
+
+from datetime import UTC, datetime, timedelta
+from inspect import getmembers, isfunction, signature
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from dashboard import TABS
+from db import dashboard as queries
+from db.connection import Database
+from tests.conftest import CHECKOUT
+from tests.waiting import until
+
+pytestmark = pytest.mark.integration
+
+HOSTILE = "<script>alert(1)</script>"
+# Twenty minutes of three sensors, one reading a second in turn; ends at a given time.
+READINGS = """
+WITH fleet AS (SELECT * FROM (VALUES ('t-1', 'temperature', 'Lab', '°C', 20.0),
+ ('c-1', 'co2', 'Lab', 'ppm', 500.0), (%s, 'temperature', 'Hall', '°C', 18.0))
+ AS fleet (sensor_id, sensor_type, location, unit, level)), readings AS (
+SELECT i, fleet.*, (level + sin(i / 60.0))::numeric(10, 2) AS value,
+ %s::timestamp - make_interval(secs => i) AS time FROM generate_series(0, 1199) AS i, fleet)
+"""
+STORE = (
+    READINGS
+    + """INSERT INTO sensor_readings (sensor_id, sensor_type, location, value, timestamp, anomaly,
+ unit, source_id, log_offset) SELECT sensor_id, sensor_type, location, value, time, i %% 97 = 0,
+ unit, 1, row_number() OVER () FROM readings"""
+)
+AGGREGATE = """INSERT INTO sensor_aggregates (window_start, window_end, location, sensor_type,
+ avg_value, min_value, max_value, stddev_value, count_readings, anomaly_count,
+ statistical_anomalies, is_closed, is_final) SELECT date_trunc('minute', timestamp),
+ date_trunc('minute', timestamp) + interval '1 minute', location, sensor_type, avg(value),
+ min(value), max(value), stddev_pop(value), count(*), count(*) FILTER (WHERE anomaly), 1,
+ max(timestamp) < (SELECT max(timestamp) - interval '1 minute' FROM sensor_readings), false
+ FROM sensor_readings GROUP BY 1, 2, 3, 4"""
+CORRELATE = """INSERT INTO sensor_correlations SELECT max(window_end), 'Lab', 'co2', 'temperature',
+ 0.5, 20, true FROM sensor_aggregates"""
+PREDICT = """INSERT INTO ml_anomaly_predictions (sensor_id, sensor_type, location, value, timestamp,
+ is_anomaly, anomaly_score, rule_based_anomaly, reason, source_id, log_offset)
+ SELECT sensor_id, sensor_type, location, value, timestamp, log_offset % 41 = 0, -0.5, anomaly,
+ 'value 9.1 usual deviations above normal', source_id, log_offset FROM sensor_readings"""
+FIT = """INSERT INTO model_runs (sensor_type, fitted_at, training_rows, duration_seconds, threshold,
+ flagged_share) VALUES ('co2', now(), 1000, 0.1, -0.49, 0.05);
+INSERT INTO sources (cluster_id, topic_id, topic, partition) VALUES ('c', 't', 'iot_sensors', 0);
+INSERT INTO sensor_types VALUES ('co2', 1, 0);
+INSERT INTO stream_offsets (consumer_group, source_id, next_offset) VALUES ('consumer', 1, 3600)"""
+HEARTBEAT = """INSERT INTO service_status (service, instance, state, details) VALUES
+ ('consumer', 'a-1', 'running', '{"readings_per_s": 3, "lag": 7, "latency_ms_p99": 120}')"""
+REJECT = """INSERT INTO dead_letters (source_id, topic, partition, log_offset, reason_code, reason,
+ payload, payload_bytes) VALUES (1, 'iot_sensors', 0, 9999, 'not_json', 'not JSON', %s, 25)"""
+
+
+@pytest.fixture
+def open_tab(database_url, monkeypatch, tmp_path):
+    """A function that runs the page with a tab open and returns what it shows."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATABASE_URL", database_url)
+
+    def run(tab="Real-Time Monitoring", **parameters):
+        page = AppTest.from_file(str(CHECKOUT / "dashboard.py"), default_timeout=30)
+        page.query_params["tab"] = tab
+        for name, value in parameters.items():
+            page.query_params[name] = value
+        page.run()
+        assert [each.value for each in page.exception] == []
+        return page
+
+    return run
+
+
+@pytest.fixture
+def store(query):
+    """A function that fills the tables with readings that end at a time."""
+
+    def fill(end, predictions=True, sensor_id="t-2"):
+        query(STORE, sensor_id, end.replace(tzinfo=None))
+        query(AGGREGATE)
+        query(CORRELATE)
+        query(HEARTBEAT)
+        query(FIT)
+        if predictions:
+            query(PREDICT)
+
+    return fill
+
+
+def now():
+    return datetime.now(UTC)
+
+
+def shown(page):
+    """All text of a page."""
+    blocks = (page.info, page.warning, page.error, page.markdown, page.caption, page.metric)
+    html = [each.proto.body for each in page.get("html")]
+    return "\n".join([str(e.value) for block in blocks for e in block] + html)
+
+
+@pytest.mark.parametrize("tab", TABS)
+def test_a_tab_shows_live_data(tab, open_tab, store):
+    store(now())
+    page = open_tab(tab)
+    assert len(page.get("plotly_chart")) + len(page.dataframe) >= 3
+    assert not page.warning and not page.info
+
+
+@pytest.mark.parametrize("tab", TABS)
+def test_a_tab_says_what_it_waits_for_while_there_is_nothing(tab, open_tab):
+    text = shown(open_tab(tab))
+    assert "python producer.py" in text or "No service has read from the topic yet" in text
+
+
+@pytest.mark.parametrize("tab", TABS)
+def test_a_tab_stands_without_predictions(tab, open_tab, store):
+    store(now(), predictions=False)
+    page = open_tab(tab)
+    if tab.startswith("ML"):
+        assert "python ml_detector.py" in shown(page)
+
+
+@pytest.mark.parametrize("tab", TABS)
+def test_a_tab_says_since_when_nothing_came_and_shows_what_came_last(tab, open_tab, store, query):
+    store(now() - timedelta(minutes=30))
+    query("UPDATE sensor_readings SET created_at = timestamp")
+    page = open_tab(tab)
+    assert "No new reading since" in page.warning[0].value
+    assert len(page.get("plotly_chart")) + len(page.dataframe) >= 3
+
+
+@pytest.mark.parametrize("tab", TABS)
+def test_a_tab_shows_recorded_data_of_years_ago_and_says_so(tab, open_tab, store):
+    store(datetime(2014, 5, 6, tzinfo=UTC))
+    page = open_tab(tab)
+    assert "Recorded data" in page.info[0].value
+    assert len(page.get("plotly_chart")) + len(page.dataframe) >= 3
+
+
+def test_hostile_text_is_text(open_tab, store, query):
+    store(now(), sensor_id=HOSTILE)
+    query(REJECT, HOSTILE.encode())
+    text = shown(open_tab())
+    assert "<script" not in text and "&lt;script" in text
+    assert HOSTILE in open_tab("Pipeline Health").dataframe[-1].value["payload"].iloc[0]
+
+
+def test_filters_come_from_the_data_and_from_the_address(open_tab, store):
+    store(now())
+    page = open_tab(location="Hall", range="5m")
+    boxes = {each.label: each for each in page.selectbox}
+    assert boxes["Location"].options == ["All", "Hall", "Lab"]
+    assert boxes["Location"].value == "Hall"
+    figures = {metric.label: metric.value for metric in page.metric}
+    assert figures["Active sensors"] == "1 of 1"
+
+
+def test_the_figures_are_those_of_the_tables(open_tab, store, query):
+    store(now())
+    page = open_tab(range="1h")
+    [[readings]] = query("SELECT sum(count_readings) FROM sensor_aggregates")
+    [[flagged]] = query("SELECT count(*) FROM ml_anomaly_predictions WHERE is_anomaly")
+    figures = {metric.label: metric.value for metric in page.metric}
+    assert figures["Readings"] == f"{readings:,}"
+    assert figures["Anomalies"] == f"{flagged:,}"
+    assert figures["Anomaly rate"] == f"{flagged / readings:.1%}"
+
+
+def test_without_a_database_there_is_a_calm_banner(open_tab, monkeypatch):
+    monkeypatch.setenv("DATABASE_URL", "postgresql://iot_user:secret@127.0.0.1:1/iot_db")
+    text = shown(open_tab())
+    assert "The database does not answer" in text
+    assert "secret" not in text
+
+
+def test_a_database_without_tables_is_told_apart(open_tab, postgres, monkeypatch):
+    monkeypatch.setenv("DATABASE_URL", postgres())
+    assert "start any service" in shown(open_tab())
+
+
+def test_a_wrong_setting_is_one_line(open_tab, monkeypatch):
+    monkeypatch.setenv("WINDOW_SECONDS", "0")
+    assert "WINDOW_SECONDS" in open_tab().error[0].value
+
+
+def test_the_page_reads_as_the_role_that_may_only_read(open_tab, store, query):
+    store(now())
+    open_tab()
+    sessions = "SELECT usename FROM pg_stat_activity WHERE application_name = 'dashboard'"
+    names = until(lambda: query(f"{sessions} AND datname = current_database()"))
+    assert {name for (name,) in names} == {"iot_dashboard"}
+
+
+def test_every_statement_of_the_page_is_bounded(database_url, store):
+    store(now())
+    end = now().replace(tzinfo=None)
+    selection = queries.Selection(end - timedelta(minutes=15), end)
+    arguments = {"selection": selection, "sensor_id": "t-1", "around": end, "location": None}
+    with Database(database_url, "test", read_only=True) as database:
+        for name, query in getmembers(queries, isfunction):
+            if query.__module__ != queries.__name__ or name.startswith("_") or name == "fetch":
+                continue
+            needed = [p for p in signature(query).parameters if p in arguments]
+            rows = query(database, *(arguments[p] for p in needed))
+            assert len(rows) <= 20_000, name

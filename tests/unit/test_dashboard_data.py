@@ -1,0 +1,136 @@
+"""The shared results of the dashboard, without a database."""
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from dashboard_tabs.data import FRESH_SECONDS, MAX_RESULTS, RETRY_SECONDS, Moment, Source
+from db.connection import DatabaseUnavailable
+
+NOW = datetime(2026, 1, 1, 12, 0, 30)  # noqa: DTZ001 - naive UTC, as in the tables
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+class Table:
+    """A query whose database can be taken away."""
+
+    __name__ = "table"
+
+    def __init__(self):
+        self.asked = 0
+        self.problem = None
+
+    def __call__(self, database, *arguments):
+        self.asked += 1
+        if self.problem:
+            raise DatabaseUnavailable(self.problem)
+        return [{"asked": self.asked, "database": database, "arguments": arguments}]
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def table():
+    return Table()
+
+
+@pytest.fixture
+def source(clock):
+    return Source(["database"], clock)
+
+
+def test_many_readers_cost_the_database_one_question(source, table):
+    assert source.rows(table, 1) == source.rows(table, 1)
+    assert table.asked == 1
+
+
+def test_a_result_is_asked_for_again_when_it_is_old(source, table, clock):
+    source.rows(table)
+    clock.now = FRESH_SECONDS + 1
+    assert source.rows(table)[0]["asked"] == 2
+
+
+def test_what_was_last_known_stays_while_the_database_is_down(source, table, clock):
+    known = source.rows(table)
+    table.problem = "gone\nwith details"
+    clock.now = 60.0
+    assert source.rows(table) == known
+    assert source.problem == "gone"
+
+
+def test_a_database_that_is_down_is_not_asked_by_every_chart(source, table, clock):
+    table.problem = "gone"
+    for number in range(20):
+        assert source.rows(table, number) == []
+    assert table.asked == 1
+    clock.now = RETRY_SECONDS
+    source.rows(table)
+    assert table.asked == 2
+
+
+def test_it_recovers_by_itself(source, table, clock):
+    table.problem = "gone"
+    source.rows(table)
+    table.problem = None
+    clock.now = 60.0
+    assert source.rows(table)
+    assert source.problem is None
+
+
+def test_results_are_bounded(source, table):
+    for number in range(MAX_RESULTS * 2):
+        source.rows(table, number)
+    assert len(source._results) == MAX_RESULTS
+
+
+def test_the_owner_reads_where_the_readers_role_does_not_exist(clock):
+    def query(database):
+        if database == "reader":
+            raise DatabaseUnavailable('password authentication failed for user "iot_dashboard"')
+        return [{"database": database}]
+
+    source = Source(["reader", "owner"], clock)
+    assert source.rows(query) == [{"database": "owner"}]
+    assert source.problem is None
+
+
+def moment(age=timedelta(0), stored_after=timedelta(0)):
+    newest = NOW - age
+    return Moment(NOW, newest, newest + stored_after)
+
+
+def test_live_data_are_seen_up_to_now():
+    assert moment(timedelta(seconds=5)).end == NOW
+
+
+def test_when_nothing_comes_ranges_end_with_the_data():
+    stale = moment(timedelta(minutes=5))
+    assert stale.is_stale
+    assert stale.end == stale.newest + timedelta(seconds=1)
+
+
+def test_recorded_data_are_told_by_being_stored_long_after_they_were_measured():
+    recorded = Moment(NOW, NOW - timedelta(days=400), NOW)
+    assert recorded.is_recorded and not recorded.is_stale
+    assert recorded.end < NOW - timedelta(days=399)
+
+
+def test_an_empty_database_has_a_moment():
+    nothing = Moment(NOW, None, None)
+    assert not nothing.is_stale and not nothing.is_recorded and nothing.end == NOW
+
+
+def test_a_range_begins_on_a_whole_minute_and_is_no_longer_than_asked():
+    selection = moment().selection(15, "Lab", None)
+    assert selection.start == NOW - timedelta(minutes=14, seconds=30)
+    assert selection.end == NOW
+    assert selection.location == "Lab"
