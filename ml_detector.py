@@ -14,6 +14,7 @@ import argparse
 import logging
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -348,11 +349,12 @@ def run(
         beat.count(scored)
         detector.log_rates()
         if beat.due:
+            gauges: dict[str, Any] = detector.latency.percentiles_ms()
             beat.beat(
                 lag=detector.lag,
                 anomalies=detector.anomalies,
                 models=detector.detector.models,
-                **detector.latency.percentiles_ms(),
+                **gauges,
             )
         if not scored:
             if once:

@@ -8,6 +8,7 @@ import time
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -249,7 +250,8 @@ class AnomalyDetector:
         arrays = self._states.take(as_slots([model.slots[name] for name in names])).arrays()
         text = np.frombuffer("\0".join(names).encode(), dtype=np.uint8)
         buffer = io.BytesIO()
-        np.savez(buffer, sensors=text, **{f"s_{k}": v for k, v in arrays.items()}, **model.save())
+        states: dict[str, Any] = {f"s_{k}": v for k, v in arrays.items()}
+        np.savez(buffer, sensors=text, **(states | model.save()))
         return buffer.getvalue()
 
     def restore(self, sensor_type: str, state: bytes) -> None:
@@ -308,7 +310,7 @@ class _TypeModel:
     ) -> None:  # fmt: skip
         """Take the readings at ``rows``; fill in their verdicts."""
         clock = np.maximum(np.maximum.accumulate(timestamp_us[rows]), self.clock_us)
-        grown = np.cumsum(~cold[rows])
+        grown = np.cumsum(~cold[rows], dtype=np.int64)
         start = 0
         while start < len(rows):
             end = self._next_fit(clock, grown, start)

@@ -252,7 +252,7 @@ def _vectors(states: SensorStates, block: Floats, present: Bools) -> tuple[Float
     # The usable readings of the block, moved together behind those before it.
     before = MEAN_WINDOW - 1
     trail = np.concatenate([states.trail, _picked_first(block, usable)], axis=1)
-    start = np.cumsum(usable, axis=1) - usable
+    start: Ints = np.cumsum(usable, axis=1) - usable
     previous = [np.take_along_axis(trail, start + i, axis=1) for i in range(before)]
 
     rate = (block - previous[-1]) / states.step_scale[:, None]
