@@ -17,7 +17,7 @@ from db import dashboard as queries
 # A sensor that said nothing for this long is shown as silent.
 SILENT_AFTER = timedelta(seconds=60)
 # A verdict younger than this colours the sensor's cell.
-ANOMALOUS_FOR = timedelta(seconds=10)
+ANOMALOUS_FOR = timedelta(seconds=5)
 
 
 def render(source: Source, view: View, moment: Moment) -> None:
