@@ -123,19 +123,9 @@ def test_a_phone_is_wide_enough(browser, address):
     page.close()
 
 
-def test_a_new_reading_appears_by_itself_and_a_zoom_stays(page, address, database_url):
+def test_a_new_reading_appears_by_itself(page, address, database_url):
     page.goto(address)
-    chart = page.locator(".js-plotly-plot").first
-    chart.scroll_into_view_if_needed()
-    plot = chart.locator(".nsewdrag").first
-    plot.wait_for()
-    box = plot.bounding_box()
-    for x, step in ((0.4, page.mouse.down), (0.6, page.mouse.up)):
-        page.mouse.move(box["x"] + x * box["width"], box["y"] + box["height"] / 2, steps=5)
-        step()
-    zoom = "each => JSON.stringify(each._fullLayout.xaxis.range)"
-    until(lambda: chart.evaluate("each => !each._fullLayout.xaxis.autorange"))
-    before = chart.evaluate(zoom)
+    page.locator(".grid").wait_for()
     store(
         database_url,
         (
@@ -146,7 +136,6 @@ def test_a_new_reading_appears_by_itself_and_a_zoom_stays(page, address, databas
         ),
     )
     page.locator(".grid").get_by_text("4,321.5").wait_for(timeout=REFRESH_MS)
-    assert chart.evaluate(zoom) == before
 
 
 def test_filters_go_to_the_address_and_come_from_it(page, address):
