@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,8 +41,13 @@ from service.logs import setup_logging
 log = logging.getLogger("ml_detector")
 
 NAME = "ml_detector"
-# Readings of one transaction: from a backlog large enough for numpy to be the cost.
+# Readings of one transaction: from a backlog large enough for numpy to be the cost, but few enough
+# to end well before the claim or an idle transaction does (recordings of slow sensors set off a
+# training every 50 readings). So it starts small, and doubles or halves with the time it takes.
+MIN_BATCH_READINGS = 100
 MAX_BATCH_READINGS = 20_000
+QUICK_BATCH_SECONDS = 0.5
+SLOW_BATCH_SECONDS = 1.5
 # Others may take a type this long after its holder was last heard of, and how often it is heard.
 LEASE_SECONDS = 6.0
 RENEW_SECONDS = 2.0
@@ -90,6 +96,7 @@ class Detector:
         self.latency = Latency()
         self.anomalies = 0
         self.lag = 0
+        self.batch_readings = 1_000
         self.reset()
 
     def reset(self) -> None:
@@ -182,9 +189,18 @@ class Detector:
         scored = 0
         for cohort in self.cohorts:
             if any(cohort.position.get(s, 0) < end for s, end in ends.items()):
+                began_s = time.monotonic()
                 scored += self.score(cohort, ends)
+                self.pace(time.monotonic() - began_s)
         self.merge()
         return scored
+
+    def pace(self, batch_seconds: float) -> None:
+        """Make the next batch larger or smaller after one that took so long."""
+        if batch_seconds > SLOW_BATCH_SECONDS:
+            self.batch_readings = max(MIN_BATCH_READINGS, self.batch_readings // 2)
+        elif batch_seconds < QUICK_BATCH_SECONDS:
+            self.batch_readings = min(MAX_BATCH_READINGS, self.batch_readings * 2)
 
     def merge(self) -> None:
         """Read cohorts together that have come equally far."""
@@ -203,7 +219,7 @@ class Detector:
         with self.database.transaction() as tx:
             self.meet_sources(tx, cohort)
             readings, following = predictions.read(
-                tx, sorted(cohort.types), cohort.position, ends, MAX_BATCH_READINGS
+                tx, sorted(cohort.types), cohort.position, ends, self.batch_readings
             )
             readings = self.not_yet_scored(readings)
             moves: dict[str, tuple[Offsets, Offsets]] = {}
@@ -340,9 +356,11 @@ def run(
             outage.over()
         except StaleProgress as problem:
             log.warning("progress_stale action=reload reason=%s", one_line(problem))
+            detector.pace(math.inf)
             detector.reset()
             continue
         except DatabaseUnavailable as problem:
+            detector.pace(math.inf)
             detector.reset()
             stop.wait(outage.failed(problem))
             continue
