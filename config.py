@@ -265,12 +265,12 @@ def with_user(database_url: str, user: str, password: str) -> str:
     """Return ``database_url`` with another user and password."""
     url = urlsplit(database_url)
     host = url.netloc.rpartition("@")[2]
-    return urlunsplit(url._replace(netloc=f"{quote(user)}:{quote(password)}@{host}"))
+    return urlunsplit(url._replace(netloc=f"{quote(user, safe='')}:{quote(password, safe='')}@{host}"))
 
 
 def without_password(text: str) -> str:
     """Return ``text`` (an address, or a message holding one) with passwords replaced by ``***``."""
-    return re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:***@", text)
+    return re.sub(r"(://[^:/@\s]*):\S*@", r"\1:***@", text)
 
 
 def read_environment() -> dict[str, str]:

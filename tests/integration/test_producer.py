@@ -1,0 +1,116 @@
+"""The producer on a real Kafka: each reading once, keyed, and an end that loses nothing."""
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+
+from local_stack.kafka import LocalKafka
+from pipeline.simulator import make_fleet
+from tests.conftest import CHECKOUT
+from tests.waiting import until
+
+pytestmark = pytest.mark.integration
+
+
+def messages(kafka, topic):
+    """All messages of a topic, partition by partition."""
+    consumer = Consumer(
+        {"bootstrap.servers": kafka, "group.id": "test", "enable.partition.eof": True}
+    )
+    try:
+        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        consumer.assign([TopicPartition(topic, p, 0) for p in partitions])
+        found, ended = [], 0
+        while ended < len(partitions):
+            message = consumer.poll(10)
+            assert message is not None
+            if message.error():
+                ended += 1
+            else:
+                found.append(message)
+        return found
+    finally:
+        consumer.close()
+
+
+def test_it_sends_exactly_what_was_asked_for_keyed_and_with_the_truth_in_a_header(
+    service, kafka, topic
+):
+    process = service("producer.py", "--rate", "0", "--max-messages", "5000", "--seed", "3")
+    assert process.wait(30) == 0, process.log_path.read_text()
+    found = messages(kafka, topic)
+    readings = [json.loads(m.value()) for m in found]
+    assert len(found) == 5000
+    assert {r["sensor_id"] for r in readings} == {s.sensor_id for s in make_fleet(25)}
+    keys = {m.key().decode() for m in found}
+    assert keys == {f"{r['location']}/{r['sensor_type']}" for r in readings}
+    truths = [m.headers()[0][1] for m in found if m.headers()]
+    assert 0 < len(truths) < 1000
+    assert len({m.partition() for m in found}) > 1
+    assert "sent=5000 delivered=5000" in process.log_path.read_text()
+
+
+def test_it_ends_cleanly_in_the_middle_with_all_it_counted_delivered(service, kafka, topic):
+    process = service("producer.py", "--rate", "2000")
+    until(lambda: len(messages(kafka, topic)) > 1000)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0
+    said = process.log_path.read_text().rpartition("delivered=")[2].split()[0]
+    assert len(messages(kafka, topic)) == int(said)
+
+
+def test_an_outage_of_the_broker_loses_and_doubles_nothing(tmp_path):
+    kafka = LocalKafka(tmp_path / "kafka")
+    environment = {"PATH": "", "KAFKA_BOOTSTRAP_SERVERS": "", "KAFKA_TOPIC": "outage"}
+    with kafka:
+        environment["KAFKA_BOOTSTRAP_SERVERS"] = kafka.bootstrap_servers
+        environment["DATABASE_URL"] = "postgresql://nobody@127.0.0.1:1/none"
+        command = [sys.executable, str(CHECKOUT / "producer.py"), "--rate", "500"]
+        with (tmp_path / "log").open("wb") as log:
+            process = subprocess.Popen(
+                [*command, "--max-messages", "4000"],
+                env=environment,
+                cwd=tmp_path,
+                stdout=log,
+                stderr=log,
+            )
+        try:
+            log_path = tmp_path / "log"
+            until(lambda: "sent=" in log_path.read_text() and process.poll() is None)
+            kafka.kill()
+            kafka.start()
+            assert process.wait(60) == 0, log_path.read_text()
+        finally:
+            process.kill()
+            process.wait()
+        values = [m.value() for m in messages(kafka.bootstrap_servers, "outage")]
+        assert len(values) == 4000
+        assert "delivered=4000" in log_path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--replay", "missing.csv"], "missing.csv"),
+        (["--replay", "wrong.csv"], "no column"),
+        (["--rate", "-1"], "--rate"),
+        (["--speed", "2"], "--speed"),
+        (["--nonsense"], "--nonsense"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_line(arguments, says, tmp_path):
+    (tmp_path / "wrong.csv").write_text("a,b\n1,2\n")
+    ended = subprocess.run(
+        [sys.executable, str(CHECKOUT / "producer.py"), *arguments],
+        cwd=tmp_path,
+        env={"PATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 2
+    assert len(ended.stderr.splitlines()) == 1 and says in ended.stderr, ended.stderr

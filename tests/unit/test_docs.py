@@ -1,0 +1,94 @@
+"""What the documents say is there: settings, commands, tables, files."""
+
+import re
+import subprocess
+import sys
+from dataclasses import fields
+
+import pytest
+
+from config import Settings, load_settings
+from local_stack.bootstrap import COMMANDS
+from tests.conftest import CHECKOUT
+
+SETTINGS = [f.metadata["name"] for f in fields(Settings) if "name" in f.metadata]
+DOCUMENTS = [*CHECKOUT.glob("*.md"), *CHECKOUT.glob("docs/**/*.md")]
+SCHEMA = (CHECKOUT / "db" / "schema.sql").read_text("utf-8")
+CONTRACT = {
+    "sensor_readings": "id sensor_id sensor_type location value timestamp anomaly unit created_at",
+    "sensor_aggregates": "id window_start window_end location sensor_type avg_value min_value"
+    " max_value stddev_value count_readings anomaly_count statistical_anomalies created_at",
+    "ml_anomaly_predictions": "id sensor_id sensor_type location value timestamp is_anomaly"
+    " anomaly_score rule_based_anomaly created_at",
+}
+
+
+def read(name):
+    return (CHECKOUT / name).read_text("utf-8")
+
+
+def columns(table):
+    body = re.search(rf"CREATE TABLE IF NOT EXISTS {table} \((.*?)\n\);", SCHEMA, re.DOTALL)[1]
+    return re.findall(r"^    ([a-z_]+) +[A-Z]", body, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_setting_is_in_the_example_with_its_default(name):
+    [line] = re.findall(rf"^#{name}=(.*)$", read(".env.example"), re.MULTILINE)
+    if name != "DASHBOARD_DATABASE_URL":  # its default is made from another
+        assert load_settings({name: line}) == Settings()
+
+
+def test_the_example_names_no_setting_that_does_not_exist():
+    named = re.findall(r"^#([A-Z_]+)=", read(".env.example"), re.MULTILINE)
+    handed_through = ("KAFKA_SECURITY_PROTOCOL", "KAFKA_SASL_", "KAFKA_SSL_")
+    assert [n for n in named if n not in SETTINGS and not n.startswith(handed_through)] == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_is_in_the_readme_and_the_makefile(command):
+    assert f"make {command}" in read("README.md")
+    assert command in read("Makefile")
+
+
+@pytest.mark.parametrize("table", CONTRACT)
+def test_the_tables_of_the_contract_have_their_columns(table):
+    assert set(CONTRACT[table].split()) <= set(columns(table))
+
+
+def test_every_column_has_a_comment():
+    tables = re.findall(r"CREATE TABLE IF NOT EXISTS (\w+)", SCHEMA)
+    for table in tables:
+        for column in columns(table):
+            assert re.search(rf"COMMENT ON COLUMN {table}\.{column}\b", SCHEMA), (table, column)
+        assert table in read("README.md"), table
+
+
+@pytest.mark.parametrize("script", ["producer", "consumer", "stream_processor", "ml_detector"])
+def test_a_script_explains_itself(script, tmp_path):
+    ended = subprocess.run(
+        [sys.executable, str(CHECKOUT / f"{script}.py"), "--help"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 0
+    assert "usage:" in ended.stdout and "Writes" in ended.stdout
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document):
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text("utf-8")):
+        if not target.startswith("http"):
+            assert (document.parent / target).exists(), target
+
+
+@pytest.mark.parametrize(
+    "code",
+    re.findall(
+        r'"((?:not|wrong|bad|missing|out|text|too|future)_\w+)"', read("pipeline/reading.py")
+    ),
+)
+def test_a_reason_is_in_the_data_contract(code):
+    assert f"`{code}`" in read("docs/data_contract.md")

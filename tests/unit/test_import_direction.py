@@ -1,0 +1,57 @@
+"""Who may import whom: data flow one way, Kafka and PostgreSQL stand in one room each."""
+
+import ast
+
+import pytest
+
+from tests.conftest import CHECKOUT
+
+SCRIPTS = ("producer", "consumer", "stream_processor", "ml_detector", "dashboard")
+ROOMS = ("pipeline", "broker", "db", "service", "dashboard_tabs")
+ALLOWED = {
+    "pipeline": set(),
+    "broker": {"pipeline"},
+    "db": {"pipeline"},
+    "service": {"broker", "db", "pipeline"},  # the shared exactly-once loop: docs/decisions/0006
+    "dashboard_tabs": {"db", "pipeline"},
+}
+OURS = {*ROOMS, *SCRIPTS, "config", "local_stack", "tests", "benchmarks"}
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (name.name.split(".")[0] for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield (node.module or "").split(".")[0]
+
+
+def modules(room):
+    return sorted((CHECKOUT / room).glob("*.py"))
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_only_the_rooms_below_it(room):
+    for path in modules(room):
+        found = {name for name in imports(path) if name in OURS} - {room}
+        assert found <= ALLOWED[room], path
+
+
+@pytest.mark.parametrize(("library", "room"), [("confluent_kafka", "broker"), ("psycopg2", "db")])
+def test_only_one_room_speaks_to_each_server(library, room):
+    for other in {*ROOMS} - {room}:
+        for path in modules(other):
+            assert library not in imports(path), path
+    for script in SCRIPTS:
+        assert library not in imports(CHECKOUT / f"{script}.py"), script
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_no_script_imports_a_script(script):
+    assert not set(imports(CHECKOUT / f"{script}.py")) & {*SCRIPTS, "local_stack", "tests"}
+
+
+def test_pure_logic_imports_nothing_that_touches_the_world():
+    world = {"os", "socket", "subprocess", "threading", "random", "logging", "requests"}
+    for path in modules("pipeline"):
+        assert not set(imports(path)) & world, path
