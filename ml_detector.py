@@ -135,9 +135,12 @@ class Detector:
                 starts = predictions.origins(tx)[sensor_type]
                 stored = predictions.progress(tx, {sensor_type: starts})[sensor_type]
                 self.detector.forget(sensor_type)
+                begin = dict(starts)
                 if snapshot is not None:
-                    self.detector.restore(sensor_type, snapshot[0])
-                begin = {**starts, **(snapshot[1] if snapshot else {})}
+                    if self.detector.restore(sensor_type, snapshot[0]):
+                        begin |= snapshot[1]
+                    else:
+                        log.warning("snapshot_of_another_version sensor_type=%s", sensor_type)
                 again = 0
                 for readings in predictions.read_scored(
                     tx, sensor_type, begin, stored, MAX_BATCH_READINGS

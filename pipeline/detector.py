@@ -43,12 +43,15 @@ MIN_NEW_ROWS = 50
 SMOOTHED_MODELS = 5
 # Gate: a forest's quantile also falls on clean data; a verdict needs a feature outside its band.
 GATE = 3.5
-# Beyond this a feature is an anomaly whatever the forest says: forests do not extrapolate.
-FAR = 6.0
+# Beyond this a feature is an anomaly whatever the forest says: forests do not extrapolate, and a
+# forest of seven features takes little notice of one that is just out (docs/detection.md).
+FAR = 3.9
 # The forest sees vectors squeezed to within ±SQUEEZE: one huge value must not stretch its splits.
 SQUEEZE = 10.0
 # Share of training rows spread evenly over the whole range: they show the forest what is far out.
 BACKGROUND_SHARE = 0.05
+# Of what ``save`` returns; another one is not restored.
+STATE_VERSION = 2
 # Bins of the population stability index.
 DRIFT_BINS = 10
 
@@ -251,15 +254,24 @@ class AnomalyDetector:
         text = np.frombuffer("\0".join(names).encode(), dtype=np.uint8)
         buffer = io.BytesIO()
         states: dict[str, Any] = {f"s_{k}": v for k, v in arrays.items()}
-        np.savez(buffer, sensors=text, **(states | model.save()))
+        version = np.array(STATE_VERSION)
+        np.savez(buffer, version=version, sensors=text, **(states | model.save()))
         return buffer.getvalue()
 
-    def restore(self, sensor_type: str, state: bytes) -> None:
-        """Continue a sensor type from a saved state, in place of what is known of it."""
+    def restore(self, sensor_type: str, state: bytes) -> bool:
+        """Continue a sensor type from a saved state, in place of what is known of it.
+
+        Returns whether that was possible: not from the state of another version of this class, or
+        of another history size.
+        """
         self.forget(sensor_type)
         model = _TypeModel(sensor_type, self.settings, self._clock)
         with np.load(io.BytesIO(state), allow_pickle=False) as stored:
             arrays = dict(stored)
+        if arrays.get("version") != STATE_VERSION:
+            return False
+        if arrays["s_history"].shape[1] != self.settings.history_size:
+            return False
         text = arrays["sensors"].tobytes().decode()
         names = text.split("\0") if text else []
         for name in names:
@@ -269,6 +281,7 @@ class AnomalyDetector:
         self._states.put(as_slots(list(model.slots.values())), saved)
         model.restore(arrays)
         self._types[sensor_type] = model
+        return True
 
 
 def _by_type(sensor_types: Sequence[str]) -> dict[str, npt.NDArray[np.intp]]:

@@ -32,10 +32,26 @@ VALUE, HOUR_SIN, HOUR_COS, RATE, MEAN, STD, RANGE = range(len(FEATURE_NAMES))
 # A sensor's baseline (median, scales) is taken anew after this many of its readings and frozen
 # between: the readings of a block do not depend on each other, and a median costs a tenth.
 BLOCK = 10
-# Readings in the short windows: of rolling mean and range (no outliers), of rolling std (all).
-MEAN_WINDOW = 8
-STD_WINDOW = 6
-RANGE_WINDOW = 3
+# A residual is the distance from the mean of so many usable readings before, or from the last
+# reading, whichever is nearer: a spike is far once, not on its way back too.
+NEIGHBOURS = 5
+# Rolling mean: exponentially weighted (Roberts 1959), each deviation cut at LEVEL_CAP so that one
+# spike is no shift; it counts only as far as the last two readings bear it out, with some slack,
+# so that it ends with the event. LEVEL_WINDOW plain readings vary about as much.
+LEVEL_GAIN, LEVEL_CAP, LEVEL_SLACK, LEVEL_WINDOW = 0.25, 4.0, 0.5, 7
+# Rolling standard deviation: a one-sided cumulative sum (Page 1954) of squared residuals. GAIN r²
+# - LEAK is, up to a factor, the log likelihood ratio of noise grown some twofold; CAP keeps one
+# residual from deciding alone, TOP lets the alarm end soon after the burst.
+SPREAD_GAIN, SPREAD_LEAK, SPREAD_CAP, SPREAD_TOP = 0.42, 0.916, 3.0, 6.0
+# Rolling range: a run of equal readings counts by its surprise, -log of the usual share of equal
+# neighbours for each reading; scaled so that ten such nats are a feature of 4.
+SURPRISE_UNIT = 0.4
+# A reading enters the history unless value or deviation are beyond these; one on a level that has
+# moved enters cut to HISTORY_CLAMP deviations: a slow cycle is followed, a shift is not learnt.
+ACCEPT_VALUE, ACCEPT_STD, ACCEPT_LEVEL = 3.5, 4.0, 3.0
+HISTORY_CLAMP = 1.0
+# Heavy-tailed noise is measured by its 90 % quantile too, up to so many times its median.
+TAIL_LIMIT = 2.0
 # Accepted readings a sensor needs before it has a baseline of its own.
 MIN_HISTORY = BLOCK
 # A reading whose feature is beyond this is kept out of the rolling statistics.
@@ -68,15 +84,20 @@ class SensorStates:
         Accepted readings, oldest first, right-aligned, NaN where there are none yet.
     recent : array (sensors, RECENT)
         Last readings, accepted or not, likewise.
-    trail : array (sensors, MEAN_WINDOW - 1)
+    trail : array (sensors, NEIGHBOURS)
         Last readings that were no outliers by themselves, likewise.
     seen : array of int
         Readings seen.
     excluded : array of int
         Readings excluded less readings accepted since, not below 0.
-    median, scale, step_scale, mean_scale, std_usual, range_usual : array
+    median, scale, step_scale, mean_scale, residual_scale, range_usual, still_surprise : array
         The baseline: centre and robust deviation of values, of steps between neighbours, of short
-        means around the centre; usual short deviation and range. NaN before the first.
+        means around the centre, of residuals; usual range of three neighbours; surprise of a
+        reading that equals the one before. NaN before the first.
+    spread, level : array
+        Running values of the rolling standard deviation and of the rolling mean.
+    still : array of int
+        Length of the run of equal readings so far.
     """
 
     history: Floats
@@ -88,20 +109,27 @@ class SensorStates:
     scale: Floats
     step_scale: Floats
     mean_scale: Floats
-    std_usual: Floats
+    residual_scale: Floats
     range_usual: Floats
+    still_surprise: Floats
+    spread: Floats
+    level: Floats
+    still: Ints
 
     @classmethod
     def empty(cls, sensors: int, history_size: int) -> SensorStates:
         """Return states of sensors never seen."""
-        nan = np.full((6, sensors), np.nan)
+        nan = np.full((7, sensors), np.nan)
         return cls(
             np.full((sensors, history_size), np.nan),
             np.full((sensors, RECENT), np.nan),
-            np.full((sensors, MEAN_WINDOW - 1), np.nan),
+            np.full((sensors, NEIGHBOURS), np.nan),
             np.zeros(sensors, dtype=np.int64),
             np.zeros(sensors, dtype=np.int64),
             *nan,
+            spread=np.zeros(sensors),
+            level=np.zeros(sensors),
+            still=np.zeros(sensors, dtype=np.int64),
         )
 
     def __len__(self) -> int:
@@ -212,11 +240,11 @@ def _advance(states: SensorStates, block: Floats) -> tuple[Floats, Bools]:
     """Return vectors and acceptance of one block a sensor; NaN pads shorter blocks on the right."""
     present = ~np.isnan(block)
     lengths = present.sum(axis=1)
-    vectors, usable, accepted = _vectors(states, block, present)
+    vectors, usable, accepted, clamped = _vectors(states, block, present)
     _append(states.recent, block, lengths)
     _append(states.trail, _picked_first(block, usable), usable.sum(axis=1))
     kept = accepted.sum(axis=1)
-    _append(states.history, _picked_first(block, accepted), kept)
+    _append(states.history, _picked_first(clamped, accepted), kept)
     states.excluded[...] = np.maximum(states.excluded + lengths - 2 * kept, 0)
     states.seen += lengths
     due = np.flatnonzero(states.seen % BLOCK == 0)
@@ -228,73 +256,89 @@ def _advance(states: SensorStates, block: Floats) -> tuple[Floats, Bools]:
     return vectors, accepted
 
 
-def _vectors(states: SensorStates, block: Floats, present: Bools) -> tuple[Floats, Bools, Bools]:
-    width = block.shape[1]
-    scale = states.scale[:, None]
-    deviation = (block - states.median[:, None]) / scale
-    raw = np.concatenate([states.recent[:, -(STD_WINDOW - 1) :], block], axis=1)
-
-    # Burst: deviations around their neighbours, the largest left out so that one spike is no burst.
-    steps = np.abs(raw[:, 1:] - raw[:, :-1])
-    spread = _trimmed_spread([steps[:, i : i + width] for i in range(STD_WINDOW - 1)])
-    std = _ratio(spread, states.std_usual[:, None])
-    # Stuck: the last readings do not move at all.
-    last = [raw[:, STD_WINDOW - 1 - i : STD_WINDOW - 1 - i + width] for i in range(RANGE_WINDOW)]
-    raw_range = np.maximum.reduce(last) - np.minimum.reduce(last)
-    raw_still = _ratio(raw_range, states.range_usual[:, None])
-
-    known = ~np.isnan(deviation)
-    usable = present & ~(
-        (np.abs(deviation) > EXCLUDE_BEYOND)
-        | (np.abs(std) > EXCLUDE_BEYOND)
-        | (raw_still < -EXCLUDE_BEYOND)
-    )
+def _vectors(
+    states: SensorStates, block: Floats, present: Bools
+) -> tuple[Floats, Bools, Bools, Floats]:
+    """Return vectors, which readings are usable and accepted, and what enters the history."""
+    median = states.median[:, None]
+    deviation = (block - median) / states.scale[:, None]
+    still = _stillness(states, block, present)
+    usable = present & ~((np.abs(deviation) > EXCLUDE_BEYOND) | (still > EXCLUDE_BEYOND))
     # The usable readings of the block, moved together behind those before it.
-    before = MEAN_WINDOW - 1
     trail = np.concatenate([states.trail, _picked_first(block, usable)], axis=1)
     start: Ints = np.cumsum(usable, axis=1) - usable
-    previous = [np.take_along_axis(trail, start + i, axis=1) for i in range(before)]
-
-    rate = (block - previous[-1]) / states.step_scale[:, None]
-    total = block.copy()
+    previous = [np.take_along_axis(trail, start + i, axis=1) for i in range(NEIGHBOURS)]
+    total = np.zeros_like(block)
     for earlier in previous:
         total += earlier
-    mean = (total / MEAN_WINDOW - states.median[:, None]) / states.mean_scale[:, None]
+    shifted = np.concatenate([states.recent[:, -1:], block[:, :-1]], axis=1)
+    apart = np.minimum(np.abs(block - total / NEIGHBOURS), np.abs(block - shifted))
     low, high = np.minimum(previous[-1], previous[-2]), np.maximum(previous[-1], previous[-2])
     spanned = np.maximum(high, block) - np.minimum(low, block)
-    still = _ratio(spanned, states.range_usual[:, None])
 
     vectors = np.zeros((*block.shape, len(FEATURE_NAMES)))
     vectors[..., VALUE] = deviation
-    vectors[..., RATE] = rate
-    vectors[..., MEAN] = mean
-    vectors[..., STD] = std
-    vectors[..., RANGE] = still
+    vectors[..., RATE] = (block - previous[-1]) / states.step_scale[:, None]
+    vectors[..., MEAN] = _level(states, deviation, shifted, present)
+    vectors[..., STD] = _spread(states, apart / states.residual_scale[:, None], present)
+    wide = (spanned - states.range_usual[:, None]) / states.step_scale[:, None]
+    vectors[..., RANGE] = np.where(still > 0.5, -still, np.maximum(wide, 0.0))
+    known = ~np.isnan(deviation)
     # A window not filled yet says nothing.
-    missing = np.isnan(vectors) & known[..., None]
-    vectors[missing] = 0.0
+    vectors[np.isnan(vectors) & known[..., None]] = 0.0
     np.clip(vectors, -LIMIT, LIMIT, out=vectors)
-    beyond = (np.abs(vectors[..., [VALUE, MEAN, STD]]) > EXCLUDE_BEYOND).any(axis=2)
+    beyond = (np.abs(vectors[..., [VALUE, STD]]) > [ACCEPT_VALUE, ACCEPT_STD]).any(axis=2)
     beyond |= vectors[..., RANGE] < -EXCLUDE_BEYOND
-    return vectors, usable, present & ~(beyond & known)
+    moved = np.abs(vectors[..., MEAN]) > ACCEPT_LEVEL
+    reach = np.where(moved, HISTORY_CLAMP, LIMIT) * states.scale[:, None]
+    clamped = np.minimum(np.maximum(block, median - reach), median + reach)
+    return vectors, usable, present & ~(beyond & known), np.where(known, clamped, block)
 
 
-def _trimmed_spread(steps: list[Floats]) -> Floats:
-    """Return the mean absolute step without the two largest: one spike makes two."""
-    largest = np.zeros_like(steps[0])
-    second = np.zeros_like(steps[0])
-    total = np.zeros_like(steps[0])
-    for step in steps:
-        total = total + step
-        second = np.maximum(second, np.minimum(step, largest))
-        largest = np.maximum(largest, step)
-    return np.maximum(total - largest - second, 0.0) / (len(steps) - 2)
+def _stillness(states: SensorStates, block: Floats, present: Bools) -> Floats:
+    """Return how surprising it is that the value has not changed for so long."""
+    run = states.still
+    last = states.recent[:, -1]
+    runs = np.zeros(block.shape)
+    for column in range(block.shape[1]):
+        same = np.abs(block[:, column] - last) < RESOLUTION / 2
+        here = present[:, column]
+        run = np.where(here, np.where(same, run + 1, 0), run)
+        last = np.where(here, block[:, column], last)
+        runs[:, column] = run
+    states.still[...] = run
+    still = runs * states.still_surprise[:, None]
+    still[np.isnan(still)] = 0.0
+    return still
 
 
-def _ratio(observed: Floats, usual: Floats) -> Floats:
-    """Return a size against its usual as a signed number: 0 = usual, 3 = 3.3×, -3 = a 3.3th."""
-    ratio = observed / usual
-    return ratio - 1.0 / np.maximum(ratio, 1.0 / LIMIT)
+def _level(states: SensorStates, deviation: Floats, shifted: Floats, present: Bools) -> Floats:
+    """Return the rolling mean deviation, as far as the last two readings bear it out."""
+    level = states.level
+    levels = np.zeros(deviation.shape)
+    capped = np.minimum(np.maximum(deviation, -LEVEL_CAP), LEVEL_CAP)
+    for column in range(deviation.shape[1]):
+        moved = level + LEVEL_GAIN * (capped[:, column] - level)
+        level = np.where(present[:, column] & ~np.isnan(moved), moved, level)
+        levels[:, column] = level
+    states.level[...] = level
+    before = (shifted - states.median[:, None]) / states.scale[:, None]
+    side = np.where(levels < 0, -1.0, 1.0)
+    borne_out = np.maximum((deviation + before) / 2 * side, 0.0) + LEVEL_SLACK
+    return side * np.minimum(np.abs(levels), borne_out) / states.mean_scale[:, None]
+
+
+def _spread(states: SensorStates, residual: Floats, present: Bools) -> Floats:
+    """Return how much the residuals have grown, 0 to ``SPREAD_TOP``."""
+    spread = states.spread
+    spreads = np.zeros(residual.shape)
+    gain = np.minimum(SPREAD_GAIN * residual * residual - SPREAD_LEAK, SPREAD_CAP)
+    for column in range(residual.shape[1]):
+        grown = np.minimum(np.maximum(spread + gain[:, column], 0.0), SPREAD_TOP)
+        spread = np.where(present[:, column] & ~np.isnan(grown), grown, spread)
+        spreads[:, column] = spread
+    states.spread[...] = spread
+    return spreads
 
 
 def _picked_first(block: Floats, picked: Bools) -> Floats:
@@ -321,45 +365,57 @@ def _rebaseline(states: SensorStates) -> None:
     history = history[enough]
     if not len(history):
         return
-    median = _median(history)
-    deviations = np.abs(history - median[:, None])
+    median = _quantile(history, 0.5)
     steps = np.abs(history[:, 1:] - history[:, :-1])
-    moving = np.where(steps > RESOLUTION / 2, steps, np.nan)
-    step = np.sort(moving, axis=1)[:, 0]
-    floor = np.maximum(np.where(np.isnan(step), 0.0, step) / 2, RESOLUTION)
+    floor = np.maximum(_instrument_step(states.recent[enough]) / 2, RESOLUTION)
+    # Nothing is known better than a hundred-thousandth of its size.
     floor = np.maximum(floor, np.abs(median) * 1e-5)
-    scale = np.maximum(MAD_TO_SIGMA * _median(deviations), floor)
-    step_scale = np.maximum(MAD_TO_SIGMA * _median(steps), floor)
-    mean_scale = np.maximum(
-        MAD_TO_SIGMA * _median(np.abs(_short_means(history) - median[:, None])),
-        scale / MEAN_WINDOW**0.5,
-    )
-    width = history.shape[1] - STD_WINDOW + 1
-    spread = _trimmed_spread([steps[:, i : i + width] for i in range(STD_WINDOW - 1)])
+    scale = _robust_scale(np.abs(history - median[:, None]), floor)
+    means = _short_means(history, LEVEL_WINDOW)
+    mean_scale = _robust_scale(np.abs(means - median[:, None]) / scale[:, None], LEVEL_WINDOW**-0.5)
+    residuals = np.abs(history[:, NEIGHBOURS:] - _short_means(history, NEIGHBOURS)[:, :-1])
     lows = np.minimum(np.minimum(history[:, 2:], history[:, 1:-1]), history[:, :-2])
     highs = np.maximum(np.maximum(history[:, 2:], history[:, 1:-1]), history[:, :-2])
+    pairs = (~np.isnan(steps)).sum(axis=1)
+    same = (steps <= RESOLUTION / 2).sum(axis=1)
     states.median[enough] = median
     states.scale[enough] = scale
-    states.step_scale[enough] = step_scale
+    states.step_scale[enough] = _robust_scale(steps, floor)
     states.mean_scale[enough] = mean_scale
-    states.std_usual[enough] = np.maximum(_median(spread), floor)
-    states.range_usual[enough] = np.maximum(_median(highs - lows), floor)
+    states.residual_scale[enough] = _robust_scale(residuals, floor)
+    states.range_usual[enough] = np.maximum(_quantile(highs - lows, 0.5), floor)
+    states.still_surprise[enough] = SURPRISE_UNIT * -np.log((same + 0.5) / (pairs + 1.0))
 
 
-def _short_means(history: Floats) -> Floats:
-    width = history.shape[1] - MEAN_WINDOW + 1
+def _instrument_step(recent: Floats) -> Floats:
+    """Return the smallest change between neighbours: coarse instruments move in steps."""
+    jumps = np.abs(recent[:, 1:] - recent[:, :-1])
+    smallest = np.sort(np.where(jumps > RESOLUTION / 2, jumps, np.nan), axis=1)[:, 0]
+    return np.where(np.isnan(smallest), 0.0, smallest)
+
+
+def _robust_scale(deviations: Floats, floor: Floats | float) -> Floats:
+    """Return the usual size of absolute deviations, as a standard deviation of normal noise."""
+    inner = _quantile(deviations, 0.5) * MAD_TO_SIGMA
+    outer = _quantile(deviations, 0.9) / 1.645
+    return np.maximum(np.maximum(inner, np.minimum(outer, TAIL_LIMIT * inner)), floor)
+
+
+def _short_means(history: Floats, window: int) -> Floats:
+    """Return the means of every ``window`` neighbours of each row."""
+    width = history.shape[1] - window + 1
     total = np.zeros((len(history), width))
-    for i in range(MEAN_WINDOW):
+    for i in range(window):
         total += history[:, i : i + width]
-    return total / MEAN_WINDOW
+    return total / window
 
 
-def _median(rows: Floats) -> Floats:
-    """Return the median of each row without its NaN (the lower one of two); NaN of an empty row."""
+def _quantile(rows: Floats, share: float) -> Floats:
+    """Return a quantile of each row without its NaN (the lower neighbour); NaN of an empty row."""
     ordered = np.sort(rows, axis=1)  # NaN last
     count = (~np.isnan(rows)).sum(axis=1)
-    middle = np.maximum(count - 1, 0) // 2
-    return ordered[np.arange(len(rows)), middle]
+    place = (np.maximum(count - 1, 0) * share).astype(np.intp)
+    return ordered[np.arange(len(rows)), place]
 
 
 def hour_weight(timestamp_us: Ints) -> float:

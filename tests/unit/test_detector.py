@@ -1,0 +1,175 @@
+"""The detector as a library: same verdicts for any batching, honest before it knows anything."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.detector import AnomalyDetector, DetectorSettings, describe, exceedance
+from pipeline.features import FEATURE_NAMES, RANGE, STD, VALUE, SensorStates, compute_features
+
+START_US = 1_767_225_600_000_000
+SMALL = DetectorSettings(training_size=200, retrain_seconds=60.0)
+
+
+def stream(readings, sensors=4, seed=1, level=20.0, noise=0.3):
+    """Readings of some sensors of one type in turn, one a second each: ids, values, times."""
+    rng = np.random.default_rng(seed)
+    which = np.arange(readings) % sensors
+    values = np.round(level + 5 * which + noise * rng.standard_normal(readings), 2)
+    times = START_US + np.arange(readings) * (1_000_000 // sensors)
+    return [f"s{i}" for i in which.tolist()], values, times
+
+
+def judge(detector, ids, values, times, sensor_type="t"):
+    return detector.process([sensor_type] * len(ids), ids, values, times)
+
+
+def whole(verdicts):
+    return [
+        verdicts.known.tolist(),
+        verdicts.is_anomaly.tolist(),
+        np.nan_to_num(verdicts.score, nan=9).tolist(),
+        verdicts.reason,
+    ]
+
+
+def test_there_is_no_verdict_before_the_first_model():
+    verdicts = judge(AnomalyDetector(), *stream(100))
+    first = verdicts.known.argmax()
+    assert 50 <= first <= 100
+    assert np.isnan(verdicts.score[~verdicts.known]).all()
+    assert not verdicts.is_anomaly[~verdicts.known].any()
+    assert not np.isnan(verdicts.score[verdicts.known]).any()
+
+
+@settings(max_examples=6)
+@given(cuts=st.lists(st.integers(1, 599), max_size=6, unique=True))
+def test_any_batching_gives_the_same_verdicts(cuts):
+    ids, values, times = stream(600)
+    values[300::40] += 8
+    expected = whole(judge(AnomalyDetector(SMALL), ids, values, times))
+    detector, parts = AnomalyDetector(SMALL), []
+    bounds = [0, *sorted(cuts), 600]
+    for first, last in pairwise(bounds):
+        cut = slice(first, last)
+        parts.append(whole(judge(detector, ids[cut], values[cut], times[cut])))
+    assert [[v for part in parts for v in part[i]] for i in range(4)] == expected
+
+
+def test_a_restored_detector_goes_on_with_the_same_verdicts():
+    ids, values, times = stream(900)
+    values[500::50] -= 9
+    expected = whole(judge(AnomalyDetector(SMALL), ids, values, times))
+    before = AnomalyDetector(SMALL)
+    judge(before, ids[:437], values[:437], times[:437])
+    after = AnomalyDetector(SMALL)
+    assert after.restore("t", before.save("t"))
+    rest = whole(judge(after, ids[437:], values[437:], times[437:]))
+    assert rest == [column[437:] for column in expected]
+
+
+def test_a_state_of_another_kind_is_refused():
+    detector = AnomalyDetector(SMALL)
+    judge(detector, *stream(100))
+    other = AnomalyDetector(DetectorSettings(history_size=50))
+    assert not other.restore("t", detector.save("t"))
+
+
+@pytest.mark.parametrize("far", [6, 50, 1e6, -1e6])
+def test_a_value_far_out_is_an_anomaly_however_far(far):
+    ids, values, times = stream(1200)
+    values[-1] += 0.3 * far
+    verdicts = judge(AnomalyDetector(), ids, values, times)
+    assert verdicts.is_anomaly[-1]
+    assert "value" in verdicts.reason[-1] or "rate of change" in verdicts.reason[-1]
+
+
+def test_few_clean_readings_are_flagged():
+    verdicts = judge(AnomalyDetector(), *stream(8000, sensors=5))
+    assert verdicts.is_anomaly[2000:].mean() < 0.02
+
+
+def test_a_sensor_that_never_changes_is_not_an_anomaly_until_it_does():
+    ids, values, times = stream(1500, sensors=1, noise=0.0)
+    verdicts = judge(AnomalyDetector(), ids, values, times)
+    assert not verdicts.is_anomaly.any()
+    values[-1] += 5
+    assert judge(AnomalyDetector(), ids, values, times).is_anomaly[-1]
+
+
+def test_a_stuck_sensor_is_found_and_named():
+    ids, values, times = stream(2000, sensors=4)
+    stuck = np.flatnonzero(np.arange(2000) % 4 == 0)[-30:]
+    values[stuck] = values[stuck[0]]
+    verdicts = judge(AnomalyDetector(), ids, values, times)
+    assert verdicts.is_anomaly[stuck[5:]].mean() > 0.9
+    assert "stuck" in verdicts.reason[stuck[-1]]
+
+
+def test_a_new_level_becomes_normal_after_a_while():
+    ids, values, times = stream(6000, sensors=4)
+    shifted = (np.arange(6000) % 4 == 1) & (np.arange(6000) > 2000)
+    values[shifted] += 10
+    verdicts = judge(AnomalyDetector(), ids, values, times)
+    rows = np.flatnonzero(shifted)
+    assert verdicts.is_anomaly[rows[:20]].mean() > 0.9
+    assert verdicts.is_anomaly[rows[-200:]].mean() < 0.1
+
+
+def test_types_do_not_influence_each_other():
+    ids, values, times = stream(1200)
+    alone = judge(AnomalyDetector(SMALL), ids, values, times)
+    both = AnomalyDetector(SMALL).process(
+        [t for _ in ids for t in ("t", "u")],
+        [i for i in ids for _ in range(2)],
+        np.repeat(values, 2) * np.tile([1.0, 100.0], len(values)),
+        np.repeat(times, 2),
+    )
+    assert both.is_anomaly[::2].tolist() == alone.is_anomaly.tolist()
+    assert np.array_equal(both.score[::2], alone.score, equal_nan=True)
+
+
+def test_the_hour_of_day_means_nothing_until_days_are_known():
+    ids, values, times = stream(1200)
+    elsewhen = times + 6 * 3_600_000_000
+    one = judge(AnomalyDetector(SMALL), ids, values, times)
+    other = judge(AnomalyDetector(SMALL), ids, values, elsewhen)
+    assert one.is_anomaly.tolist() == other.is_anomaly.tolist()
+
+
+def test_trainings_follow_event_time_and_are_reported():
+    ids, values, times = stream(2400)  # ten minutes
+    trainings = judge(AnomalyDetector(), ids, values, times).trainings
+    full = [t for t in trainings if t.rows == 1000]
+    assert trainings[0].rows == 50
+    assert len(full) >= 2
+    gaps = np.diff([t.fitted_at_us for t in full]) / 1e6
+    assert gaps[-1] == pytest.approx(300, abs=1)
+    assert trainings[0].drift is None and trainings[-1].drift < 0.25
+
+
+@given(
+    values=st.lists(
+        st.floats(-99_999_999.99, 99_999_999.99).map(lambda x: round(x, 2)), min_size=1, max_size=80
+    )
+)
+def test_vectors_are_finite_for_any_values(values):
+    states = SensorStates.empty(1, 100)
+    times = START_US + np.arange(len(values)) * 1_000_000
+    found = compute_features(states, np.zeros(len(values), np.intp), np.array(values), times)
+    assert found.vectors.shape == (len(values), len(FEATURE_NAMES) == 7 and 7)
+    assert np.isfinite(found.vectors).all()
+
+
+def test_the_reason_is_the_feature_furthest_out():
+    vectors = np.zeros((3, 7))
+    vectors[0, VALUE], vectors[1, STD], vectors[2, RANGE] = -9.1, 5.0, -8.0
+    assert describe(vectors, np.zeros(3)) == [
+        "value 9.1 usual deviations below normal",
+        "rolling std 5.0× normal",
+        "stuck: hardly any change between readings",
+    ]
+    assert exceedance(vectors).tolist() == [9.1, 5.0, 8.0]
