@@ -265,7 +265,8 @@ def with_user(database_url: str, user: str, password: str) -> str:
     """Return ``database_url`` with another user and password."""
     url = urlsplit(database_url)
     host = url.netloc.rpartition("@")[2]
-    return urlunsplit(url._replace(netloc=f"{quote(user, safe='')}:{quote(password, safe='')}@{host}"))
+    login = f"{quote(user, safe='')}:{quote(password, safe='')}"
+    return urlunsplit(url._replace(netloc=f"{login}@{host}"))
 
 
 def without_password(text: str) -> str:

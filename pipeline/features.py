@@ -67,6 +67,12 @@ MAD_TO_SIGMA = 1.4826
 # Vectors are cut here, far beyond every band: 1e6 sigma says no more than 50 do.
 LIMIT = 50.0
 
+# The columns of a sensor's baseline: not known before its first.
+_BASELINE = (
+    *("median", "scale", "step_scale", "mean_scale", "residual_scale", "range_usual"),
+    "still_surprise",
+)
+
 _MINUTES = 1440
 _ANGLE = np.arange(_MINUTES) * (2 * np.pi / _MINUTES)
 # Tables, not functions: the same reading must give the same bits in a batch of any size.
@@ -119,14 +125,14 @@ class SensorStates:
     @classmethod
     def empty(cls, sensors: int, history_size: int) -> SensorStates:
         """Return states of sensors never seen."""
-        nan = np.full((7, sensors), np.nan)
+        unknown = {name: np.full(sensors, np.nan) for name in _BASELINE}
         return cls(
-            np.full((sensors, history_size), np.nan),
-            np.full((sensors, RECENT), np.nan),
-            np.full((sensors, NEIGHBOURS), np.nan),
-            np.zeros(sensors, dtype=np.int64),
-            np.zeros(sensors, dtype=np.int64),
-            *nan,
+            history=np.full((sensors, history_size), np.nan),
+            recent=np.full((sensors, RECENT), np.nan),
+            trail=np.full((sensors, NEIGHBOURS), np.nan),
+            seen=np.zeros(sensors, dtype=np.int64),
+            excluded=np.zeros(sensors, dtype=np.int64),
+            **unknown,
             spread=np.zeros(sensors),
             level=np.zeros(sensors),
             still=np.zeros(sensors, dtype=np.int64),
