@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import psycopg2
 import psycopg2.errors
+from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
+from psycopg2.extensions import parse_dsn
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +89,33 @@ class Database:
                 + (f" -c default_transaction_read_only={mode}" if self._read_only else ""),
             )
         return self._connection
+
+    def create_if_missing(self) -> bool:
+        """Create the database itself if the server has none of its name; return whether it did.
+
+        Raises
+        ------
+        DatabaseUnavailable
+            When the server cannot be asked, or the role may not create databases.
+        """
+        name = parse_dsn(self._url).get("dbname", "")
+        try:
+            connection = psycopg2.connect(
+                self._url, dbname="postgres", connect_timeout=CONNECT_TIMEOUT_SECONDS
+            )
+            with closing(connection), connection.cursor() as cursor:
+                connection.autocommit = True  # CREATE DATABASE takes no transaction
+                cursor.execute("SELECT FROM pg_database WHERE datname = %s", (name,))
+                if cursor.rowcount:
+                    return False
+                cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        except psycopg2.errors.DuplicateDatabase:
+            return False  # another service was first
+        except psycopg2.errors.InsufficientPrivilege as problem:
+            raise DatabaseUnavailable(f'no database "{name}", and {problem}') from problem
+        except _RETRYABLE as problem:
+            raise DatabaseUnavailable(problem) from problem
+        return True
 
     def close(self) -> None:
         """Close the connection if there is one."""

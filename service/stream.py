@@ -29,7 +29,7 @@ from broker.topics import (
 )
 from db.connection import Cursor, Database, DatabaseUnavailable
 from db.offsets import Checkpoint, Position, StaleCheckpoint, register_sources
-from db.schema import apply_schema
+from db.schema import prepare_database
 from service.lifecycle import Heartbeat, Outage, StopSignal, UserError, one_line, wait_for
 
 log = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ def run_stream(
     """
     try:
         admin = admin_client(stream.kafka)
-        wait_for("postgresql", lambda: apply_schema(database), DatabaseUnavailable, stop)
+        wait_for("postgresql", lambda: prepare_database(database), DatabaseUnavailable, stop)
         while not stop.requested:
             topic: Topic = wait_for(
                 "kafka",
