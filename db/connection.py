@@ -110,7 +110,9 @@ class Database:
                     return False
                 cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         except (psycopg2.errors.DuplicateDatabase, psycopg2.errors.UniqueViolation):
-            return False  # another service was first, or is at it: the second is what that looks like
+            return (
+                False  # another service was first, or is at it: the second is what that looks like
+            )
         except psycopg2.errors.InsufficientPrivilege as problem:
             raise DatabaseUnavailable(f'no database "{name}", and {problem}') from problem
         except _RETRYABLE as problem:

@@ -26,5 +26,5 @@ def test_services_that_start_at_once_create_a_missing_database_once(postgres):
 def test_a_role_that_may_not_create_databases_waits_for_one(postgres):
     url = f"{postgres()}_missing"
     with Database(url.replace("iot_user:iot_password", "iot_dashboard:iot_dashboard"), "test") as d:
-        with pytest.raises(DatabaseUnavailable, match='no database ".*_missing"'):
+        with pytest.raises(DatabaseUnavailable, match=r'no database ".*_missing"'):
             prepare_database(d)
