@@ -13,8 +13,8 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -92,7 +92,7 @@ def run_fault(
     )
 
 
-def _await(progress: Progress, goal, deadline_s: float) -> None:  # type: ignore[no-untyped-def]
+def _await(progress: Progress, goal: Callable[[], int], deadline_s: float) -> None:
     end_s = time.monotonic() + deadline_s
     while time.monotonic() < end_s:
         handled = progress.read()
@@ -113,6 +113,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--fault", action="append", choices=FAULTS, help="only this one; may be repeated"
     )
+    parser.add_argument("--seconds", type=float, help="how long each fault goes on")
+    parser.add_argument("--results", type=Path, help="file for the lines of JSON")
     parser.add_argument("--logs", type=Path, help="keep the services' logs in this directory")
     return parser.parse_args()
 
@@ -133,8 +135,8 @@ def main() -> int:
     faults = SHORT if os.environ.get("CHAOS") == "short" else FAULTS
     seed = random.SystemRandom().randrange(10_000) if args.seed is None else args.seed
     _say(f"seed {seed}: the same moments again with ARGS='--seed {seed}'")
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    path = RESULTS / f"chaos-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.jsonl"
+    path = args.results or RESULTS / f"chaos-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
     outcomes = []
     with (
         tempfile.TemporaryDirectory(prefix="iot-chaos-") as data,
@@ -145,7 +147,9 @@ def main() -> int:
         with Servers(Path(data)) as servers:
             for name in args.fault or faults:
                 fault = faults.get(name) or FAULTS[name]
-                _say(f"{name}: {(fault.attack.__doc__ or name).splitlines()[0]}")
+                if args.seconds:
+                    fault = replace(fault, seconds=args.seconds)
+                _say(f"{name}: {fault.attack.__doc__}")
                 outcome = run_fault(servers, name, fault, args.rate, seed, logs)
                 outcomes.append(outcome)
                 file.write(json.dumps(outcome.line()) + "\n")

@@ -82,6 +82,7 @@ def kill(service: str) -> Callable[[Attack], None]:
             a.system.start(service)
             a.recover(service)
 
+    attack.__doc__ = f"Kill -9 the only {service} and start it again."
     return attack
 
 

@@ -6,6 +6,7 @@ import contextlib
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import numpy as np
 from confluent_kafka import KafkaError, Message, Producer
@@ -76,11 +77,11 @@ class Traffic:
                 self._topic,
                 payload,
                 key,
-                on_delivery=lambda error, message, n=number: self._delivered(error, message, n),
+                on_delivery=partial(self._delivered, number),
             )
             self.sent += 1
 
-    def _delivered(self, error: KafkaError | None, message: Message, number: int) -> None:
+    def _delivered(self, number: int, error: KafkaError | None, message: Message) -> None:
         if error is None:
             self.acknowledged.add(number)
         else:

@@ -131,11 +131,12 @@ def _wrong_windows(database: Database, readings: list[_Stored]) -> int:
 def _figures(group: list[_Stored]) -> tuple[Any, ...]:
     """Return mean, min, max, standard deviation, count and flags of a window, by decimals."""
     cents = [Decimal(r.cents) for r in group]
-    mean = sum(cents) / len(cents)
-    spread = (sum((c - mean) ** 2 for c in cents) / len(cents)).sqrt()
+    zero = Decimal(0)
+    mean = sum(cents, zero) / len(cents)
+    spread = (sum(((c - mean) ** 2 for c in cents), zero) / len(cents)).sqrt()
     rounded = [
         figure.quantize(Decimal(1), ROUND_HALF_EVEN).scaleb(-2)
-        for figure in (Decimal(mean), min(cents), max(cents), spread)
+        for figure in (mean, min(cents), max(cents), spread)
     ]
     return (*rounded, len(group), sum(r.anomaly for r in group))
 
@@ -193,8 +194,8 @@ def _wrong_predictions(database: Database) -> int:
         return int(unmatched)
     types, sensors, values, times, flags, scores = zip(*made, strict=True)
     verdicts = AnomalyDetector().process(types, sensors, np.array(values), np.array(times))
-    expected_flags = np.where(verdicts.known, verdicts.is_anomaly, None)
     known = np.array([flag is not None for flag in flags])
     difference = np.abs(np.array(scores, dtype=np.float64) - verdicts.score)
-    same = (expected_flags == np.array(flags, dtype=object)) & (~known | (difference < 2e-6))
+    agree = (verdicts.is_anomaly == np.array(flags, dtype=np.bool_)) & (difference < 2e-6)
+    same = (verdicts.known == known) & (agree | ~known)
     return int(unmatched) + int((~same).sum())

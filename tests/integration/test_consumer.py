@@ -3,10 +3,12 @@ import signal
 from collections import Counter
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from broker.topics import BrokerUnavailable, admin_client, ensure_topic
 from db.dead_letters import KEPT_PAYLOAD_BYTES
-from tests.messages import BAD, STRANGE, message, send
+from tests.messages import ARBITRARY, BAD, NEARLY_VALID, STRANGE, message, send
 from tests.waiting import until
 
 pytestmark = pytest.mark.integration
@@ -42,6 +44,29 @@ def test_every_bad_message_is_a_dead_letter_once_and_every_good_one_is_stored(
     assert stored == [(len(bad) + len(good),) * 2]
     counted = query("SELECT reason_code, kept, counted_only FROM dead_letter_counts")
     assert {code: kept for code, kept, _ in counted} == Counter(code for _, _, code in BAD)
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(payloads=st.lists(ARBITRARY | NEARLY_VALID, min_size=1, max_size=60))
+def test_every_message_whatever_it_is_ends_in_exactly_one_of_the_two_tables(
+    service, kafka, topic, query, payloads
+):
+    def total(statement):
+        return query(f"SELECT coalesce(({statement}), 0)::int")[0][0]
+
+    if not total("SELECT count(*) FROM service_status WHERE service = 'consumer'"):
+        service("consumer.py")
+    end = total("SELECT sum(next_offset) FROM stream_offsets")
+    rows = "SELECT count(*) FROM (SELECT source_id, log_offset FROM {}) AS each"
+    before = [total(rows.format(table)) for table in ("sensor_readings", "dead_letters")]
+    assert sum(before) == end
+    send(kafka, topic, [message(), *payloads])
+    until(lambda: total("SELECT sum(next_offset) FROM stream_offsets") == end + 1 + len(payloads))
+    stored, rejected = (total(rows.format(table)) for table in ("sensor_readings", "dead_letters"))
+    assert stored + rejected == end + 1 + len(payloads)
+    assert stored > before[0]
+    both = "SELECT count(*) FROM sensor_readings JOIN dead_letters USING (source_id, log_offset)"
+    assert total(both) == 0
 
 
 def test_strange_text_and_extreme_values_are_stored_as_they_came(service, kafka, topic, query):
