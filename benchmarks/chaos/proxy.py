@@ -41,6 +41,13 @@ class TcpProxy:
         for writer in list(self._open):
             writer.transport.abort()
 
+    async def _end(self) -> None:
+        await self._cut()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open.add(writer)
         try:
@@ -78,6 +85,7 @@ class TcpProxy:
 
     def __exit__(self, *exc_info: object) -> None:
         self._server.close()
-        self._call(self._cut())
+        self._call(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+        self._loop.close()
