@@ -109,6 +109,8 @@ class Verdicts:
         The verdict where known.
     score : array
         The forest's ``score_samples``, -1..0, lower = more anomalous; NaN where not known.
+    below : array of bool
+        Whether the score is below the threshold: the forest's part of the verdict.
     reason : list of str or None
         For an anomaly: the feature furthest out of its band, in words.
     exceedance : array
@@ -120,6 +122,7 @@ class Verdicts:
     known: Bools
     is_anomaly: Bools
     score: Floats
+    below: Bools
     reason: list[str | None]
     exceedance: Floats
     trainings: list[Training] = field(default_factory=list)
@@ -203,6 +206,7 @@ class AnomalyDetector:
             np.zeros(n, dtype=np.bool_),
             np.zeros(n, dtype=np.bool_),
             np.full(n, np.nan),
+            np.zeros(n, dtype=np.bool_),
             [None] * n,
             np.zeros(n),
         )
@@ -433,6 +437,7 @@ class _TypeModel:
         anomalous = ((scores < self.threshold) & (beyond > GATE)) | (beyond > FAR)
         verdicts.known[rows] = True
         verdicts.score[rows] = scores
+        verdicts.below[rows] = scores < self.threshold
         verdicts.is_anomaly[rows] = anomalous
         verdicts.exceedance[rows] = beyond
         for row, text in zip(
