@@ -45,13 +45,14 @@ SMOOTHED_MODELS = 5
 GATE = 3.5
 # Beyond this a feature is an anomaly whatever the forest says: forests do not extrapolate, and a
 # forest of seven features takes little notice of one that is just out (docs/detection.md).
-FAR = 3.9
-# The forest sees vectors squeezed to within ±SQUEEZE: one huge value must not stretch its splits.
-SQUEEZE = 10.0
-# Share of training rows spread evenly over the whole range: they show the forest what is far out.
-BACKGROUND_SHARE = 0.05
+FAR = 3.8
+# The forest sees a feature so many usual deviations out at the middle of its range (squeeze).
+HALF_WAY = 5.0
+# Share of synthetic rows in training, usual ones with one feature anywhere in its range: they show
+# the forest what is out where nothing has been out yet.
+BACKGROUND_SHARE = 0.2
 # Of what ``save`` returns; another one is not restored.
-STATE_VERSION = 2
+STATE_VERSION = 3
 # Bins of the population stability index.
 DRIFT_BINS = 10
 
@@ -403,10 +404,11 @@ class _TypeModel:
     def _grow_forest(self) -> None:
         seed = [self.settings.seed, zlib.crc32(self.sensor_type.encode()), self.fits]
         rng = np.random.default_rng(seed)
-        count = math.ceil(BACKGROUND_SHARE * len(self.training))
-        background = rng.uniform(-SQUEEZE, SQUEEZE, (count, len(FEATURE_NAMES)))
-        background[:, [HOUR_SIN, HOUR_COS]] = rng.uniform(-1, 1, (count, 2)) * self.hour
-        rows = np.concatenate([squeeze(self.training, self.hour), background])
+        usual = squeeze(self.training, self.hour)
+        count = math.ceil(BACKGROUND_SHARE * len(usual))
+        background = usual[rng.integers(len(usual), size=count)]
+        background[np.arange(count), rng.choice(_GATED, count)] = rng.uniform(0, 1, count)
+        rows = np.concatenate([usual, background])
         self.forest = Forest(rows, int(rng.integers(2**31)))
 
     @property
@@ -488,8 +490,13 @@ class _Buffer:
 
 
 def squeeze(vectors: Floats, hour: float) -> Floats:
-    """Return vectors as the forest sees them: within ±SQUEEZE, the hour by its weight."""
-    squeezed = vectors / (1.0 + np.abs(vectors) / SQUEEZE)
+    """Return vectors as the forest sees them: how far out each feature is, 0..1; the hour.
+
+    A forest cuts its range evenly, so what is usual is pressed together near 0 and what is out
+    spread over the rest: then one feature out is enough to be cut off early.
+    """
+    fourth = (_outside(vectors) / HALF_WAY) ** 4
+    squeezed = fourth / (1.0 + fourth)
     squeezed[:, [HOUR_SIN, HOUR_COS]] = vectors[:, [HOUR_SIN, HOUR_COS]] * hour
     return squeezed
 
