@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.ensemble import IsolationForest
 
-from pipeline.detector import AnomalyDetector, DetectorSettings, describe, exceedance
+from pipeline.detector import AnomalyDetector, DetectorSettings, Forest, describe, exceedance
 from pipeline.features import FEATURE_NAMES, RANGE, STD, VALUE, SensorStates, compute_features
 
 START_US = 1_767_225_600_000_000
@@ -173,3 +174,11 @@ def test_the_reason_is_the_feature_furthest_out():
         "stuck: hardly any change between readings",
     ]
     assert exceedance(vectors).tolist() == [9.1, 5.0, 8.0]
+
+
+@pytest.mark.parametrize("rows", [60, 250, 1200])
+def test_the_forest_is_scikit_learns(rows):
+    vectors = np.random.default_rng(rows).standard_normal((rows, 7)).astype(np.float32)
+    vectors[:, 1] = 0.0
+    theirs = IsolationForest(random_state=5).fit(vectors).score_samples(vectors)
+    assert np.abs(Forest(vectors, 5).scores(vectors) - theirs).max() < 1e-12
