@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.labelled_streams import LabelledStream
-from pipeline.detector import AnomalyDetector, exceedance
+from pipeline.bands import exceedance
+from pipeline.detector import AnomalyDetector
 from pipeline.features import SensorStates, as_slots, compute_features
 
 Floats = npt.NDArray[np.float64]

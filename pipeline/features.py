@@ -63,8 +63,8 @@ TAIL_LIMIT = 2.0
 MIN_HISTORY = BLOCK
 # A reading whose feature is beyond this is kept out of the rolling statistics.
 EXCLUDE_BEYOND = 3.5
-# So many more readings excluded, or on a moved level, than steady ones: what the sensor does now is
-# its new normal.
+# So many more readings excluded, or on a moved level, than steady ones: what the sensor does now
+# is its new normal.
 REBASELINE_AFTER = 100
 # What a new baseline is taken from: the last readings, whatever they were.
 RECENT = 32
@@ -102,6 +102,8 @@ class SensorStates:
         Last readings that were no outliers by themselves, likewise.
     seen : array of int
         Readings seen.
+    last : array of int
+        Number of its last reading among those of its type; kept by the detector.
     excluded : array of int
         Readings excluded or on a moved level less steady ones since, not below 0.
     median, scale, step_scale, mean_scale, residual_scale, range_usual, still_surprise : array
@@ -118,6 +120,7 @@ class SensorStates:
     recent: Floats
     trail: Floats
     seen: Ints
+    last: Ints
     excluded: Ints
     median: Floats
     scale: Floats
@@ -139,6 +142,7 @@ class SensorStates:
             recent=np.full((sensors, RECENT), np.nan),
             trail=np.full((sensors, NEIGHBOURS), np.nan),
             seen=np.zeros(sensors, dtype=np.int64),
+            last=np.zeros(sensors, dtype=np.int64),
             excluded=np.zeros(sensors, dtype=np.int64),
             **unknown,
             spread=np.zeros(sensors),

@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.ensemble import IsolationForest
 
-from pipeline.detector import AnomalyDetector, DetectorSettings, Forest, describe, exceedance
+from pipeline.bands import describe, exceedance
+from pipeline.detector import AnomalyDetector, DetectorSettings
 from pipeline.features import FEATURE_NAMES, RANGE, STD, VALUE, SensorStates, compute_features
+from pipeline.forest import Forest
 
 START_US = 1_767_225_600_000_000
 SMALL = DetectorSettings(training_size=200, retrain_seconds=60.0)
@@ -150,6 +152,35 @@ def test_trainings_follow_event_time_and_are_reported():
     gaps = np.diff([t.fitted_at_us for t in full]) / 1e6
     assert gaps[-1] == pytest.approx(300, abs=1)
     assert trainings[0].drift is None and trainings[-1].drift < 0.25
+
+
+def passers_by():
+    """Two sensors for ever; a third comes back after long; a hundred others pass once."""
+    ids = ["a", "b", "c"] * 40 + [f"{'ab'[i % 2]}" if i % 5 else f"p{i}" for i in range(500)]
+    ids += ["a", "b", "c"] * 40
+    rng = np.random.default_rng(3)
+    return ids, 20 + 0.3 * rng.standard_normal(len(ids)), START_US + np.arange(len(ids)) * 1_000_000
+
+
+@pytest.mark.parametrize("cut", [1, 7, 200, 740])
+def test_sensors_long_unseen_are_let_go_and_that_does_not_depend_on_batching(cut):
+    ids, values, times = passers_by()
+    few = DetectorSettings(training_size=200, retrain_seconds=60.0, forget_readings=100)
+    expected = whole(judge(AnomalyDetector(few), ids, values, times))
+    detector, parts = AnomalyDetector(few), []
+    for first in range(0, len(ids), cut):
+        each = slice(first, first + cut)
+        parts.append(whole(judge(detector, ids[each], values[each], times[each])))
+    assert [[v for part in parts for v in part[i]] for i in range(4)] == expected
+
+
+def test_memory_is_bounded_whatever_passes_by():
+    few = DetectorSettings(training_size=200, retrain_seconds=3600.0, forget_readings=400)
+    detector = AnomalyDetector(few)
+    for first in range(0, 20_000, 500):
+        ids = [f"s{first + i}" for i in range(500)]
+        judge(detector, ids, np.full(500, 20.0), START_US + np.arange(first, first + 500))
+    assert len(detector.sensors("t")) <= 1024
 
 
 @given(
