@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 from sklearn.ensemble import IsolationForest
 
-from config import load_settings
 from db.connection import Database
 from db.copying import (
     boolean_fields,
@@ -31,9 +30,9 @@ from db.copying import (
 )
 from db.schema import apply_schema
 from local_stack.postgres import LocalPostgres
-from ml_detector import Detector
-from pipeline.detector import AnomalyDetector
+from pipeline.detector import AnomalyDetector, DetectorSettings
 from pipeline.simulator import SensorSimulator
+from service.scoring import Scoring
 
 START_US = 1_767_312_000_000_000
 PURE_BATCH = 10_000
@@ -126,11 +125,11 @@ def stored_rate(backlog: Backlog) -> float:
     with fresh_database() as url, Database(url, "ml_detector bench") as database:
         apply_schema(database)
         backlog.store(database)
-        detector = Detector(load_settings(), database, "bench")
+        scoring = Scoring(DetectorSettings(), database, "bench")
         began = time.perf_counter()
-        detector.share()
+        scoring.share()
         scored = 0
-        while batch := detector.poll():
+        while batch := scoring.poll():
             scored += batch
         elapsed = time.perf_counter() - began
         with database.transaction() as tx:
