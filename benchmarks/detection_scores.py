@@ -60,7 +60,7 @@ def quality(method: str, stream: LabelledStream, found: Found, warmup_minutes: f
     is_possible = bool(truth.any())
     return Quality(
         method,
-        hits / int(flagged.sum()) if flagged.any() else None,
+        hits / int(flagged.sum()) if is_possible and flagged.any() else None,
         hits / int(truth.sum()) if is_possible else None,
         2 * hits / int(truth.sum() + flagged.sum()) if is_possible else None,
         float(average_precision_score(truth, found.rank[rows])) if is_possible else None,

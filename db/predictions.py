@@ -341,3 +341,19 @@ def unscored(tx: Cursor) -> int:
         (_CONSUMER,),
     )
     return int(tx.fetchone()[0])
+
+
+def verdicts(
+    tx: Cursor, topic_id: str, begin: Mapping[int, int]
+) -> list[tuple[int, int, bool, bool]]:
+    """Return partition, offset, verdict and rule's flag of scored readings from these offsets on.
+
+    ``begin`` is per partition of the topic with this id. Readings without a verdict are left out.
+    """
+    tx.execute(
+        "SELECT partition, log_offset, is_anomaly, rule_based_anomaly FROM ml_anomaly_predictions"
+        " JOIN sources USING (source_id) JOIN unnest(%s::int[], %s::bigint[]) AS b(partition, low)"
+        " USING (partition) WHERE topic_id = %s AND log_offset >= low AND is_anomaly IS NOT NULL",
+        (list(begin), list(begin.values()), topic_id),
+    )
+    return list(tx.fetchall())

@@ -38,7 +38,7 @@ NEIGHBOURS = 3
 # Rolling mean: exponentially weighted (Roberts 1959), each deviation cut at LEVEL_CAP so that one
 # spike is no shift; it counts only as far as the last two readings bear it out, with some slack,
 # so that it ends with the event. LEVEL_WINDOW plain readings vary about as much.
-LEVEL_GAIN, LEVEL_CAP, LEVEL_SLACK, LEVEL_WINDOW = 0.12, 3.0, 0.25, 7
+LEVEL_GAIN, LEVEL_CAP, LEVEL_SLACK, LEVEL_WINDOW = 0.12, 3.0, 0.25, 8
 # Rolling standard deviation: a one-sided cumulative sum (Page 1954) of squared residuals. GAIN r²
 # - LEAK is, up to a factor, the log likelihood ratio of noise grown some twofold. CAP keeps one
 # residual, such as a spike's, from deciding alone; with CONFIRM of the sum so far a second one

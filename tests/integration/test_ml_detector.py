@@ -1,7 +1,10 @@
 """The detector on real services: each reading scored once, whoever dies, sleeps, joins or waits."""
 
+import json
 import random
 import signal
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -9,6 +12,7 @@ import psycopg2
 import pytest
 
 from pipeline.simulator import SensorSimulator
+from tests.conftest import CHECKOUT
 from tests.messages import message, send
 from tests.waiting import until
 
@@ -208,3 +212,24 @@ def test_each_training_leaves_a_row_that_says_how_it_went(stored, query, run_onc
     assert max(run[1] for run in runs) == 1_000
     assert all(-1 < run[2] < 0 and 0 <= run[3] <= 0.2 and run[4] < 2 for run in runs)
     assert runs[0][5] is None and runs[-1][5] is not None
+
+
+def test_live_quality_compares_detector_and_rule_with_the_truth_in_the_headers(
+    service, run_once, environment, tmp_path
+):
+    producer = service("producer.py", "--rate", "0", "--max-messages", "6000", "--seed", "5")
+    assert producer.wait(60) == 0
+    run_once("consumer.py")
+    run_once("ml_detector.py")
+    lines = subprocess.run(
+        [sys.executable, "-m", "benchmarks.live_quality"],
+        env={**environment, "PYTHONPATH": str(CHECKOUT)},
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        check=True,
+    ).stdout.splitlines()
+    detector, rule = map(json.loads, lines)
+    assert (detector["method"], rule["method"]) == ("detector", "rule")
+    assert detector["readings"] == rule["readings"] > 5_000
+    assert detector["recall"] > 0.8 and detector["precision"] > 0.5
+    assert detector["event_recall_by_kind"]["spike"] > 0.9
