@@ -16,10 +16,10 @@ from pipeline.features import HOUR_COS, HOUR_SIN, Floats
 # scikit-learn's own defaults.
 TREES, SAMPLES_PER_TREE = 100, 256
 # The forest sees a feature so many usual deviations out at the middle of its range (squeeze).
-HALF_WAY = 5.0
+HALF_WAY = 6.0
 # Share of synthetic rows in training, usual ones with one feature anywhere in its range: they show
 # the forest what is out where nothing has been out yet.
-BACKGROUND_SHARE = 0.2
+BACKGROUND_SHARE = 0.5
 _MAX_SEED = np.iinfo(np.int32).max
 _EULER = 0.5772156649015329
 
