@@ -40,7 +40,7 @@ class Forest:
         chance, of_tree = np.random.RandomState(seed), np.random.RandomState(seed)
         target = chance.uniform(size=len(narrow))
         seeds = of_tree.randint(_MAX_SEED, size=TREES)
-        self._trees, self._paths = [], []
+        self._trees = []
         with sklearn.config_context(skip_parameter_validation=True, assume_finite=True):
             for tree_seed in seeds.tolist():
                 chance.seed(tree_seed)
@@ -53,9 +53,10 @@ class Forest:
                 drawn.sort()
                 tree = grower.fit(narrow[drawn], target[drawn], check_input=False).tree_
                 self._trees.append(tree)
-                # Depth is counted in nodes, wanted in edges.
-                edges = tree.compute_node_depths() - 1.0
-                self._paths.append(edges + _average_path(tree.n_node_samples))
+        # Depth is counted in nodes, wanted in edges.
+        edges = np.concatenate([tree.compute_node_depths() for tree in self._trees]) - 1.0
+        paths = edges + _average_path(np.concatenate([t.n_node_samples for t in self._trees]))
+        self._paths = np.split(paths, np.cumsum([t.node_count for t in self._trees])[:-1])
         self._normal = TREES * _average_path(np.array([samples]))[0]
 
     def scores(self, rows: Floats) -> Floats:
