@@ -33,25 +33,31 @@ def render(source: Source, view: View, moment: Moment) -> None:
         return
     st.markdown("##### Mean, ±1 standard deviation and min–max per window")
     st.caption(
-        "Dotted: windows that are still open, shown as far as they have come. All locations"
-        " together; choose one at the left to see its own."
-        if view.location is None
-        else "Dotted: windows that are still open, shown as far as they have come."
+        "Dotted on grey, or pale: windows that are still open, shown as far as they have come."
+        + (
+            " All locations together; choose one at the left to see its own."
+            if view.location is None
+            else ""
+        )
     )
-    figures = {
-        f"bands-{each}": charts.bands(one, theme.heading(str(each)))
+    drawn = {
+        f"bands-{each}": charts.bands(one, str(each))
         for each, one in windows.groupby("sensor_type")
     }
-    per_window = windows.groupby("time", as_index=False)[
-        ["readings", "rule_anomalies", "statistical_anomalies"]
-    ].sum()
+    per_window = windows.groupby("time", as_index=False).agg(
+        readings=("readings", "sum"),
+        rule_anomalies=("rule_anomalies", "sum"),
+        statistical_anomalies=("statistical_anomalies", "sum"),
+        is_closed=("is_closed", "all"),
+    )
+    step_s = queries.window_step_s(selection)
     for column, title, colour in (
-        ("readings", "Readings per window", theme.ACCENT),
+        ("readings", "Readings per window", theme.NEUTRAL),
         ("rule_anomalies", "Flagged by the sensor's rule, per window", theme.ANOMALY),
-        ("statistical_anomalies", "Beyond 3σ of the windows before, per window", theme.WARNING),
+        ("statistical_anomalies", "Beyond 3σ of the windows before, per window", theme.ANOMALY),
     ):
-        figures[column] = charts.bars(per_window, {column: (title, colour)}, title)
-    layout.in_columns(figures, 2)
+        drawn[column] = charts.bars(per_window, {column: (title, colour)}, title, step_s)
+    layout.in_columns(drawn, 2)
     _table(source, selection)
     _late(source)
 
@@ -62,10 +68,13 @@ def _table(source: Source, selection: queries.Selection) -> None:
     if table.empty:
         return
     st.dataframe(
-        table.rename(columns=_NAMES | {"window_start": "Window"}),
+        table.assign(sensor_type=table["sensor_type"].map(theme.heading)).rename(
+            columns=_NAMES | {"window_start": "Window"}
+        ),
         hide_index=True,
         height=330,
         key="windows",
+        alt="The newest windows, one row per window, location and type",
         column_config={
             "Window": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm:ss"),
             **{
@@ -91,4 +100,19 @@ def _late(source: Source) -> None:
         st.caption("None: no reading came after its window was final.")
         return
     st.caption("Came after their window was final: kept here, not counted in any window.")
-    st.dataframe(late, hide_index=True, height=220, key="late")
+    st.dataframe(
+        late.assign(sensor_type=late["sensor_type"].map(theme.heading)),
+        hide_index=True,
+        height=220,
+        key="late",
+        alt="The newest late readings",
+        column_config={
+            "arrived": st.column_config.DatetimeColumn("Arrived", format="YYYY-MM-DD HH:mm:ss"),
+            "timestamp": st.column_config.DatetimeColumn("Measured", format="YYYY-MM-DD HH:mm:ss"),
+            "sensor_id": "Sensor",
+            "location": "Location",
+            "sensor_type": "Type",
+            "value": st.column_config.NumberColumn("Value", format="%.2f"),
+            "late_by_seconds": st.column_config.NumberColumn("Late by (s)", format="localized"),
+        },
+    )

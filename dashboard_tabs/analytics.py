@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from dashboard_tabs import charts, layout, theme
+from dashboard_tabs import comparisons, layout, theme
 from dashboard_tabs.data import Moment, Source
 from dashboard_tabs.filters import View
 from db import dashboard as queries
@@ -35,14 +35,14 @@ def _correlations(source: Source, view: View) -> None:
         " With few windows (n) even a strong r may be chance."
     )
     figures = {
-        f"correlation-{place}": charts.correlation(
-            one, f"{theme.text(place)} · n = {one['window_count'].max():.0f}"
+        f"correlation-{place}": comparisons.correlation(
+            one, f"{place} · n = {one['window_count'].max():.0f}"
         )
         for place, one in table.groupby("location")
     }
     if len(figures) > 1:
         pairs = table.groupby(["sensor_type_a", "sensor_type_b"], as_index=False)
-        figures["correlation"] = charts.correlation(
+        figures["correlation"] = comparisons.correlation(
             pairs["correlation"].median(), f"Median of {len(figures)} locations"
         )
     layout.in_columns(figures, 3)
@@ -51,12 +51,11 @@ def _correlations(source: Source, view: View) -> None:
 def _boxes(statistics: pd.DataFrame) -> None:
     st.markdown("##### Window means by location")
     st.caption("Box: the middle half; whiskers: 5th to 95th percentile.")
-    palette = charts.colours(statistics["location"])
     figures = {
-        f"boxes-{each}": charts.boxes(one, theme.heading(str(each)), palette)
+        f"boxes-{each}": comparisons.boxes(one, str(each))
         for each, one in statistics.groupby("sensor_type")
     }
-    figures["beyond"] = charts.counts(
+    figures["beyond"] = comparisons.counts(
         statistics, "statistical_anomalies", "Readings beyond 3σ of the windows before"
     )
     layout.in_columns(figures, 3)
@@ -65,7 +64,7 @@ def _boxes(statistics: pd.DataFrame) -> None:
 def _hours(source: Source, selection: queries.Selection) -> None:
     hours = source.frame(queries.hour_profile, selection)
     if len(hours):
-        st.plotly_chart(charts.hours(hours), key="hours")
+        layout.draw(comparisons.hours(hours), "hours")
 
 
 def _statistics(statistics: pd.DataFrame) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard_tabs import charts, layout, theme
+from dashboard_tabs import charts, comparisons, layout, theme
 from dashboard_tabs.data import Moment, Source
 from dashboard_tabs.filters import View
 from db import dashboard as queries
@@ -27,13 +27,13 @@ def render(source: Source, view: View, moment: Moment) -> None:
     _counts(table, models)
     who = {
         "both": ("both", theme.ANOMALY),
-        "ml_only": ("detector only", theme.ACCENT),
-        "rule_only": ("rule only", theme.WARNING),
+        "ml_only": ("detector only", theme.PALE_ANOMALY),
+        "rule_only": ("rule only", theme.QUIET),
     }
     layout.in_columns(
         {
             "agreement": charts.agreement(with_kappa(table)),
-            "who-flags": charts.bars(table, who, "Who flags"),
+            "who-flags": charts.bars(table, who, "Who flags", queries.verdict_step_s(selection)),
         },
         2,
     )
@@ -140,11 +140,12 @@ def _latest(source: Source, selection: queries.Selection) -> None:
     )
     _remember(event, anomalies)
     if chosen := st.session_state.get("surroundings"):
-        sensor_id, around = chosen
+        sensor_id, sensor_type, around = chosen
         history = source.frame(queries.sensor_history, sensor_id, around)
         if len(history):
-            title = f"{theme.text(sensor_id)} around {around:%Y-%m-%d %H:%M:%S}"
-            st.plotly_chart(charts.surroundings(history, title), key="surroundings-chart")
+            title = f"{sensor_id} around {around:%Y-%m-%d %H:%M:%S}"
+            chart = charts.surroundings(history, around, sensor_type, title)
+            layout.draw(chart, "surroundings-chart")
 
 
 def _remember(event: Any, anomalies: pd.DataFrame) -> None:
@@ -155,7 +156,11 @@ def _remember(event: Any, anomalies: pd.DataFrame) -> None:
         st.session_state["surroundings"] = None
         if rows and rows[0] < len(anomalies):
             row = anomalies.iloc[rows[0]]
-            st.session_state["surroundings"] = row["sensor_id"], row["timestamp"].to_pydatetime()
+            st.session_state["surroundings"] = (
+                row["sensor_id"],
+                row["sensor_type"],
+                row["timestamp"].to_pydatetime(),
+            )
 
 
 def _scores(source: Source, selection: queries.Selection, models: pd.DataFrame) -> None:
@@ -166,7 +171,7 @@ def _scores(source: Source, selection: queries.Selection, models: pd.DataFrame) 
     st.caption("The lower, the more anomalous; dashed: the present model's threshold.")
     thresholds = {} if models.empty else models.set_index("sensor_type")["threshold"].to_dict()
     figures = {
-        f"scores-{each}": charts.histogram(one, thresholds.get(each), theme.name(str(each)))
+        f"scores-{each}": comparisons.histogram(one, thresholds.get(each), str(each))
         for each, one in scores.groupby("sensor_type")
     }
     layout.in_columns(figures, min(5, max(3, len(figures))))

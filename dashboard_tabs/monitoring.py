@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pandas as pd
 import streamlit as st
 
-from dashboard_tabs import charts, layout, theme
+from dashboard_tabs import charts, comparisons, layout, theme
 from dashboard_tabs.data import Moment, Source
 from dashboard_tabs.filters import View
 from db import dashboard as queries
@@ -136,7 +136,7 @@ def _cell(sensors: list[dict[str, Any]], flagged: dict[str, Any], end: Any) -> s
     last_anomaly = max(
         (flagged[s["sensor_id"]] for s in sensors if s["sensor_id"] in flagged), default=None
     )
-    state, colour = "", theme.ACCENT
+    state, colour = "", theme.colour(newest["sensor_type"])
     if newest["timestamp"] < end - SILENT_AFTER:
         state, colour = "silent", theme.QUIET
     elif newest["anomaly"] or (last_anomaly and last_anomaly > end - ANOMALOUS_FOR):
@@ -173,28 +173,20 @@ def _charts(
     series = source.frame(queries.window_series if by_window else queries.series, selection)
     if series.empty:
         return
-    palette = charts.colours(series["location"])
     st.markdown("##### Readings by type" + (", mean of each window" if by_window else ""))
-    st.html(legend(palette))
-    if len(anomalies) >= queries.MAX_MARKS:
-        st.caption(f"Marked: the newest {queries.MAX_MARKS:,} anomalies of this range.")
+    most = len(anomalies) >= queries.MAX_MARKS
+    st.caption(
+        "Red crosses: the detector's anomalies"
+        + (f", the newest {queries.MAX_MARKS:,}" if most else "")
+        + ". Drag to move in time, Shift + wheel to zoom, double click to go back."
+    )
     figures = {}
     for each, one in series.groupby("sensor_type"):
         some = anomalies[anomalies["sensor_type"] == each] if len(anomalies) else anomalies
-        figures[f"series-{each}"] = charts.lines(one, some, theme.heading(str(each)), palette)
+        figures[f"series-{each}"] = charts.lines(one, some, str(each))
     distribution = source.frame(queries.anomaly_distribution, selection)
     if len(distribution):
-        figures["distribution"] = charts.counts(
+        figures["distribution"] = comparisons.counts(
             distribution, "anomalies", "Anomalies by location and type"
         )
     layout.in_columns(figures, 2)
-
-
-def legend(palette: dict[str, str]) -> str:
-    """Return one legend for all charts that share a palette."""
-    keys = "".join(
-        f'<span style="margin-right:1rem"><i class="dot" style="background:{colour}"></i>'
-        f"{theme.text(name)}</span>"
-        for name, colour in [*palette.items(), ("anomaly", theme.ANOMALY)]
-    )
-    return f'<div style="font-size:.82rem;opacity:.85">{keys}</div>'

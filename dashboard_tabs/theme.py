@@ -8,12 +8,22 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from html import escape
 from typing import Any
+from zlib import crc32
 
 # After Okabe and Ito (2008), told apart by all kinds of colour vision; without their vermilion,
-# which is too near to the red of anomalies.
-CATEGORIES = ("#3B7DD8", "#E69F00", "#009E73", "#B26AA8", "#56B4E9", "#8A8D91", "#A6761D")
-ACCENT = "#3B7DD8"
+# which is too near to the red of anomalies. A sensor type has one colour, wherever it appears.
+COLOURS = {
+    "temperature": "#E69F00",
+    "humidity": "#3B7DD8",
+    "air_quality": "#009E73",
+    "pressure": "#B26AA8",
+    "co2": "#4FA9DC",
+}
+OTHER_COLOURS = ("#A6761D", "#7570B3", "#5E9C9C", "#8C9A3B")
+# What belongs to no type.
+NEUTRAL = "#6E7F99"
 ANOMALY = "#D7263D"
+PALE_ANOMALY = "#E88A97"
 WARNING = "#E08A00"
 GOOD = "#2E9E6B"
 QUIET = "#8A8D91"
@@ -71,6 +81,34 @@ def heading(sensor_type: str) -> str:
     """Return a sensor type with its unit, where that is known."""
     unit = UNITS.get(sensor_type)
     return f"{name(sensor_type)} ({unit})" if unit else name(sensor_type)
+
+
+def colour(sensor_type: str) -> str:
+    """Return the colour of a sensor type: the same on every chart, whatever else there is."""
+    others = OTHER_COLOURS[crc32(sensor_type.encode()) % len(OTHER_COLOURS)]
+    return COLOURS.get(sensor_type, others)
+
+
+def shades(colour: str, count: int) -> list[str]:
+    """Return shades of a colour from dark to light; the colour itself for one.
+
+    >>> shades("#808080", 2)
+    ['#5a5a5a', '#b5b5b5']
+    """
+    if count < 2:
+        return [colour] * count
+    parts = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+    found = []
+    for step in range(count):
+        share = -0.3 + step * 0.72 / (count - 1)  # of black, then of white
+        mixed = [p * (1 + share) if share < 0 else p + (255 - p) * share for p in parts]
+        found.append("#" + "".join(f"{round(p):02x}" for p in mixed))
+    return found
+
+
+def cut(value: str, most: int) -> str:
+    """Return a text, shortened to at most ``most`` characters."""
+    return value if len(value) <= most else value[: most - 1].rstrip() + "…"
 
 
 def short(number: float | None, digits: int = 1) -> str:

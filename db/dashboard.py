@@ -188,11 +188,11 @@ def window_series(database: Database, selection: Selection) -> Rows:
         " date_bin(make_interval(secs => %(step)s), window_start, '2000-01-01') AS time,"
         f" {_MEAN}::float AS mean FROM sensor_aggregates"
         f" WHERE{_WINDOWS} GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 LIMIT 20000",
-        selection.parameters | {"step": _minutes(selection)},
+        selection.parameters | {"step": window_step_s(selection)},
     )
 
 
-def _minutes(selection: Selection) -> int:
+def window_step_s(selection: Selection) -> int:
     """Return the seconds of whole minutes that cut the range into at most ``MAX_POINTS`` steps."""
     return 60 * max(1, ceil(selection.seconds / 60 / MAX_POINTS))
 
@@ -230,7 +230,7 @@ def windows(database: Database, selection: Selection) -> Rows:
         " date_bin(make_interval(secs => %(step)s), window_start, '2000-01-01') AS time,"
         f" {_POOLED}, bool_and(is_closed) AS is_closed, bool_and(is_final) AS is_final"
         f" FROM sensor_aggregates WHERE{_WINDOWS} GROUP BY 1, 2 ORDER BY 1, 2 LIMIT 10000",
-        selection.parameters | {"step": _minutes(selection)},
+        selection.parameters | {"step": window_step_s(selection)},
     )
 
 
@@ -258,9 +258,13 @@ def late_readings(database: Database) -> Rows:
     )
 
 
+def verdict_step_s(selection: Selection) -> int:
+    """Return the seconds of whole minutes that cut the range into at most 60 steps."""
+    return 60 * max(1, ceil(selection.seconds / 60 / 60))
+
+
 def agreement(database: Database, selection: Selection) -> Rows:
     """Return, over equal steps of time, how detector and rule agree on the readings."""
-    step = max(1.0, selection.seconds / 60)
     return fetch(
         database,
         "SELECT date_bin(make_interval(secs => %(step)s), timestamp, %(start)s) AS time,"
@@ -270,7 +274,7 @@ def agreement(database: Database, selection: Selection) -> Rows:
         " count(*) FILTER (WHERE NOT is_anomaly AND NOT rule_based_anomaly)::float AS neither,"
         " count(*) FILTER (WHERE is_anomaly IS NULL)::float AS without_verdict"
         f" FROM ml_anomaly_predictions WHERE{_IN_RANGE} GROUP BY 1 ORDER BY 1",
-        selection.parameters | {"step": step},
+        selection.parameters | {"step": verdict_step_s(selection)},
     )
 
 
@@ -289,9 +293,9 @@ def sensor_history(database: Database, sensor_id: str, around: datetime) -> Rows
     """Return one sensor's readings and verdicts around a time, at most 400."""
     return fetch(
         database,
-        "SELECT timestamp, value::float AS value, is_anomaly, anomaly_score::float AS score"
-        " FROM (SELECT r.timestamp, r.value, p.is_anomaly, p.anomaly_score FROM sensor_readings r"
-        " LEFT JOIN ml_anomaly_predictions p USING (source_id, log_offset)"
+        "SELECT timestamp, value::float AS value, is_anomaly, anomaly_score::float AS score, reason"
+        " FROM (SELECT r.timestamp, r.value, p.is_anomaly, p.anomaly_score, p.reason"
+        " FROM sensor_readings r LEFT JOIN ml_anomaly_predictions p USING (source_id, log_offset)"
         " WHERE r.sensor_id = %(sensor_id)s"
         " AND r.timestamp BETWEEN %(around)s - interval '15 minutes'"
         " AND %(around)s + interval '5 minutes'"
