@@ -24,7 +24,7 @@ from db import predictions
 from db.connection import Cursor, Database, DatabaseUnavailable
 from db.heartbeat import BackgroundReporter
 from db.predictions import Offsets, StaleProgress, StoredReadings
-from db.schema import apply_schema
+from db.schema import prepare_database
 from pipeline.detector import AnomalyDetector, DetectorSettings, Verdicts
 from service.cli import service_parser
 from service.lifecycle import (
@@ -352,7 +352,7 @@ def run(
     while not stop.requested:
         try:
             if not ready:
-                apply_schema(database)
+                prepare_database(database)
                 ready = True
             detector.share()
             scored = detector.poll()

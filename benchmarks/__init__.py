@@ -1,0 +1,1 @@
+"""Measurements and attacks: nothing here is needed to run the pipeline."""

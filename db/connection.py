@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import psycopg2
 import psycopg2.errors
+from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
+from psycopg2.extensions import parse_dsn
 
 log = logging.getLogger(__name__)
 
@@ -18,10 +20,17 @@ CONNECT_TIMEOUT_SECONDS = 5
 TCP_USER_TIMEOUT_MS = 10_000
 # A client that was stopped in the middle of a transaction must not hold its row locks for long.
 IDLE_IN_TRANSACTION_TIMEOUT_MS = 5_000
+# One that was stopped in the middle of a COPY is not idle to PostgreSQL. Who waits for its rows for
+# so long ends its session: each transaction of these services can be repeated.
+LOCK_TIMEOUT_MS = 5_000
 
 
 class DatabaseUnavailable(Exception):
     """PostgreSQL did not do it now and may later: down, restarting, read-only, full, deadlocked."""
+
+
+class RowExists(Exception):
+    """A row to be inserted exists: another process has stored the same message. Rolled back."""
 
 
 # What these have in common: nothing was committed, and the same work can be tried again as it is.
@@ -62,14 +71,33 @@ class Database:
         DatabaseUnavailable
             When nothing was committed, or, for a connection lost during COMMIT, nobody knows:
             callers find out by reading their offsets again.
+        RowExists
+            When a unique constraint refuses a row.
         """
         try:
             connection = self._connect()
             with connection, connection.cursor() as cursor:
                 yield cursor
+        except psycopg2.errors.UniqueViolation as problem:
+            raise RowExists(
+                f"{problem.diag.table_name}: {problem.diag.message_detail}"
+            ) from problem
         except _RETRYABLE as problem:
             self.close()
+            if isinstance(problem, psycopg2.errors.LockNotAvailable):
+                self._end_stalled_sessions()
             raise DatabaseUnavailable(problem) from problem
+
+    def _end_stalled_sessions(self) -> None:
+        with self.transaction() as tx:
+            tx.execute(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND usename = current_user"
+                " AND pid <> pg_backend_pid() AND application_name = %s"
+                " AND xact_start < clock_timestamp() - %s * interval '1 ms'",
+                (self._application_name, LOCK_TIMEOUT_MS),
+            )
+            log.warning("stalled_sessions_ended sessions=%d", tx.fetchone()[0])
 
     def _connect(self) -> Any:
         if self._connection is None or self._connection.closed:
@@ -84,9 +112,39 @@ class Database:
                 tcp_user_timeout=TCP_USER_TIMEOUT_MS,
                 options="-c timezone=UTC -c client_encoding=UTF8"
                 f" -c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_TIMEOUT_MS}"
+                f" -c lock_timeout={LOCK_TIMEOUT_MS}"
                 + (f" -c default_transaction_read_only={mode}" if self._read_only else ""),
             )
         return self._connection
+
+    def create_if_missing(self) -> bool:
+        """Create the database itself if the server has none of its name; return whether it did.
+
+        Raises
+        ------
+        DatabaseUnavailable
+            When the server cannot be asked, or the role may not create databases.
+        """
+        name = parse_dsn(self._url).get("dbname", "")
+        try:
+            connection = psycopg2.connect(
+                self._url, dbname="postgres", connect_timeout=CONNECT_TIMEOUT_SECONDS
+            )
+            with closing(connection), connection.cursor() as cursor:
+                connection.autocommit = True  # CREATE DATABASE takes no transaction
+                cursor.execute("SELECT FROM pg_database WHERE datname = %s", (name,))
+                if cursor.rowcount:
+                    return False
+                cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        except (psycopg2.errors.DuplicateDatabase, psycopg2.errors.UniqueViolation):
+            return (
+                False  # another service was first, or is at it: the second is what that looks like
+            )
+        except psycopg2.errors.InsufficientPrivilege as problem:
+            raise DatabaseUnavailable(f'no database "{name}", and {problem}') from problem
+        except _RETRYABLE as problem:
+            raise DatabaseUnavailable(problem) from problem
+        return True
 
     def close(self) -> None:
         """Close the connection if there is one."""

@@ -18,9 +18,10 @@
     \set database iot_db
 \endif
 
--- Owns the database and writes; no superuser, and may create neither roles nor databases.
+-- Owns the database and writes; no superuser. It may create databases: a replayed recording wants one of its own.
 SELECT format('CREATE ROLE %I LOGIN PASSWORD %L', :'owner', :'owner_password')
     WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'owner') \gexec
+ALTER ROLE :"owner" CREATEDB;
 -- The dashboard's: gets SELECT, and nothing else, in db/schema.sql.
 SELECT format('CREATE ROLE iot_dashboard LOGIN PASSWORD %L', :'reader_password')
     WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'iot_dashboard') \gexec

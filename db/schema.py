@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from db.connection import Database
+from db.connection import Database, DatabaseUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -14,6 +14,23 @@ _LOCK_KEY = 0x10753C
 # File N of db/migrations brings version N-1 to version N.
 SCHEMA_VERSION = 1
 _HERE = Path(__file__).parent
+
+
+def prepare_database(database: Database) -> None:
+    """Create the database if there is none, and bring it to ``SCHEMA_VERSION``.
+
+    Raises
+    ------
+    DatabaseUnavailable
+        When that is not possible now: try again.
+    """
+    try:
+        apply_schema(database)
+    except DatabaseUnavailable:
+        if not database.create_if_missing():
+            raise
+        log.info("database_created")
+        apply_schema(database)
 
 
 def apply_schema(database: Database) -> None:

@@ -46,7 +46,7 @@ process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller_port}
 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{advertised_port}
 controller.listener.names=CONTROLLER
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
 log.dirs={data}
@@ -97,6 +97,8 @@ class LocalKafka:
         Place of its data, settings and log; found again at the next start.
     port : int
         Port to listen on; 0 takes a free one and keeps it over ``stop`` and ``start``.
+    advertised_port : int
+        Port that clients are told to connect to, a proxy's say; 0 = ``port``.
     libs : Path
         Kafka's jars; fetched with Maven if they are not there.
     log_path : Path, optional
@@ -109,12 +111,14 @@ class LocalKafka:
         self,
         directory: Path,
         port: int = 0,
+        advertised_port: int = 0,
         libs: Path = LIBS,
         log_path: Path | None = None,
         report: Report = lambda line: None,
     ) -> None:
         self.directory = Path(directory).resolve()
         self.port = port or free_port()
+        self._advertised_port = advertised_port or self.port
         self.libs = libs
         self.report = report
         self.log_path = log_path or self.directory / "kafka.log"
@@ -192,6 +196,7 @@ class LocalKafka:
                 # Backslashes are escapes in a properties file.
                 data=self._data.as_posix(),
                 port=self.port,
+                advertised_port=self._advertised_port,
                 controller_port=free_port(),
             ),
             encoding="utf-8",

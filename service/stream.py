@@ -27,9 +27,9 @@ from broker.topics import (
     admin_client,
     ensure_topic,
 )
-from db.connection import Cursor, Database, DatabaseUnavailable
+from db.connection import Cursor, Database, DatabaseUnavailable, RowExists
 from db.offsets import Checkpoint, Position, StaleCheckpoint, register_sources
-from db.schema import apply_schema
+from db.schema import prepare_database
 from service.lifecycle import Heartbeat, Outage, StopSignal, UserError, one_line, wait_for
 
 log = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ def run_stream(
     """
     try:
         admin = admin_client(stream.kafka)
-        wait_for("postgresql", lambda: apply_schema(database), DatabaseUnavailable, stop)
+        wait_for("postgresql", lambda: prepare_database(database), DatabaseUnavailable, stop)
         while not stop.requested:
             topic: Topic = wait_for(
                 "kafka",
@@ -147,6 +147,7 @@ def _run(
     database_outage, broker_outage = Outage("postgresql"), Outage("kafka_lookup")
     at_end: set[int] = set()
     committed_s = 0.0
+    refused_row = ""
     while not stop.requested:
         # Polled also while waiting: that keeps the membership, and paused partitions give nothing.
         batches = reader.poll(stream.max_messages, stream.timeout_s)
@@ -167,7 +168,10 @@ def _run(
                 beat.count(sum(len(batch) for batch in batches))
             database_outage.over()
             broker_outage.over()
-        except StaleCheckpoint as problem:
+        except (StaleCheckpoint, RowExists) as problem:
+            if isinstance(problem, RowExists):
+                _refuse_offset_set_back(problem, refused_row)
+                refused_row = str(problem)
             log.warning("checkpoint_stale action=reload reason=%s", one_line(problem))
             reader.rewind()
             continue
@@ -190,6 +194,16 @@ def _run(
         if stream.once and reading and reading <= at_end and handler.is_settled():
             log.info("caught_up partitions=%d", len(reading))
             return
+
+
+def _refuse_offset_set_back(problem: RowExists, refused_before: str) -> None:
+    # Whoever stored the row moved the offset past it in the same transaction, so after loading the
+    # offsets again the same row cannot be met again.
+    if str(problem) == refused_before:
+        raise UserError(
+            f"{problem} The offset in stream_offsets was set back to before rows that exist."
+            " Nothing was changed. Delete them or move it forward: docs/operations.md"
+        ) from problem
 
 
 def _start(

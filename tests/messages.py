@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from confluent_kafka import Producer
+from hypothesis import strategies as st
 
 GOOD = {
     "sensor_id": "temperature-laboratory-1",
@@ -78,6 +79,23 @@ STRANGE = [
     ("the largest value", message(value=99999999.99)),
     ("the smallest value", message(value=-99999999.99)),
 ]
+
+_json_values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=120),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+# Some fields as they should be, some anything that JSON can say (and some that it cannot: NaN).
+NEARLY_VALID = st.builds(
+    lambda good_fields, changes: json.dumps(
+        {**{name: GOOD[name] for name in sorted(good_fields)}, **changes}
+    ).encode("utf-8", "surrogatepass"),
+    st.sets(st.sampled_from(list(GOOD))),
+    st.dictionaries(st.sampled_from([*GOOD, "extra"]), _json_values),
+)
+ARBITRARY = st.none() | st.binary(max_size=300)
 
 
 def send(servers: str, topic: str, payloads: list[bytes | None], partition: int = -1) -> None:

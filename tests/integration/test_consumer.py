@@ -1,12 +1,17 @@
 import random
 import signal
 from collections import Counter
+from urllib.parse import urlsplit
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from benchmarks.chaos.proxy import TcpProxy
 from broker.topics import BrokerUnavailable, admin_client, ensure_topic
 from db.dead_letters import KEPT_PAYLOAD_BYTES
-from tests.messages import BAD, STRANGE, message, send
+from local_stack.processes import free_port
+from tests.messages import ARBITRARY, BAD, NEARLY_VALID, STRANGE, message, send
 from tests.waiting import until
 
 pytestmark = pytest.mark.integration
@@ -42,6 +47,29 @@ def test_every_bad_message_is_a_dead_letter_once_and_every_good_one_is_stored(
     assert stored == [(len(bad) + len(good),) * 2]
     counted = query("SELECT reason_code, kept, counted_only FROM dead_letter_counts")
     assert {code: kept for code, kept, _ in counted} == Counter(code for _, _, code in BAD)
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(payloads=st.lists(ARBITRARY | NEARLY_VALID, min_size=1, max_size=60))
+def test_every_message_whatever_it_is_ends_in_exactly_one_of_the_two_tables(
+    service, kafka, topic, query, payloads
+):
+    def total(statement):
+        return query(f"SELECT coalesce(({statement}), 0)::int")[0][0]
+
+    if not total("SELECT count(*) FROM service_status WHERE service = 'consumer'"):
+        service("consumer.py")
+    end = total("SELECT sum(next_offset) FROM stream_offsets")
+    rows = "SELECT count(*) FROM (SELECT source_id, log_offset FROM {}) AS each"
+    before = [total(rows.format(table)) for table in ("sensor_readings", "dead_letters")]
+    assert sum(before) == end
+    send(kafka, topic, [message(), *payloads])
+    until(lambda: total("SELECT sum(next_offset) FROM stream_offsets") == end + 1 + len(payloads))
+    stored, rejected = (total(rows.format(table)) for table in ("sensor_readings", "dead_letters"))
+    assert stored + rejected == end + 1 + len(payloads)
+    assert stored > before[0]
+    both = "SELECT count(*) FROM sensor_readings JOIN dead_letters USING (source_id, log_offset)"
+    assert total(both) == 0
 
 
 def test_strange_text_and_extreme_values_are_stored_as_they_came(service, kafka, topic, query):
@@ -142,6 +170,19 @@ def test_an_operator_may_set_an_offset_back_while_it_runs(service, kafka, topic,
     until(lambda: query("SELECT count(*) FROM sensor_readings") == [(11,)])
 
 
+def test_an_offset_set_back_before_rows_that_exist_stops_it_with_one_line(
+    service, kafka, topic, query
+):
+    send(kafka, topic, [message()] * 10, partition=0)
+    run_once(service)
+    query("UPDATE stream_offsets SET next_offset = 4 WHERE next_offset = 10")
+    process = service("consumer.py")
+    assert process.wait(40) == 2
+    assert "set back to before rows that exist" in process.log_path.read_text()
+    assert "Traceback" not in process.log_path.read_text()
+    assert query("SELECT count(*) FROM sensor_readings") == [(10,)]
+
+
 def test_a_zombie_that_wakes_up_writes_nothing_twice(service, kafka, topic, query):
     send(kafka, topic, [message()] * 100)
     zombie = service("consumer.py")
@@ -156,6 +197,34 @@ def test_a_zombie_that_wakes_up_writes_nothing_twice(service, kafka, topic, quer
     zombie.send_signal(signal.SIGTERM)
     assert zombie.wait(30) == 0
     assert query("SELECT count(*) FROM sensor_readings") == [(2100,)]
+
+
+def test_a_zombie_stopped_in_the_middle_of_its_copy_holds_nobody_up(
+    service, kafka, topic, query, database_url
+):
+    total = 60_000
+    send(kafka, topic, [message(value=n / 100) for n in range(total)])
+    copying = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND query LIKE 'COPY sensor_readings%' AND wait_event = 'ClientRead'"
+        " AND state = 'active' AND query_start < now() - interval '0.1 s'"
+    )
+    address = urlsplit(database_url)
+    with TcpProxy(free_port(), address.port) as proxy:
+        proxied = database_url.replace(f":{address.port}/", f":{proxy.port}/")
+        proxy.delay_s = 0.05  # a chunk of 64 KB: a COPY takes a second
+        zombie = service("consumer.py", DATABASE_URL=proxied)
+        until(lambda: query(copying) == [(1,)])
+        zombie.send_signal(signal.SIGSTOP)
+        proxy.delay_s = 1000.0  # what it has sent before does not arrive either
+        service("consumer.py")
+        until(lambda: query("SELECT count(*) FROM sensor_readings") == [(total,)], seconds=60)
+        proxy.cut()
+        proxy.delay_s = 0.0
+        zombie.send_signal(signal.SIGCONT)
+        send(kafka, topic, [message()] * 10)
+        until(lambda: query("SELECT count(*) FROM sensor_readings") == [(total + 10,)], seconds=60)
+        assert zombie.poll() is None
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])

@@ -1,0 +1,1 @@
+"""``make chaos``: the whole pipeline under every fault, and every row counted afterwards."""
