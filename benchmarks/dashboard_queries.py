@@ -27,6 +27,7 @@ from dashboard_tabs.filters import RANGES_MINUTES
 from db import dashboard as queries
 from db.connection import Database, DatabaseUnavailable
 from db.schema import apply_schema
+from db.selecting import MAX_RAW_READINGS, Selection
 from local_stack.postgres import LocalPostgres
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -53,7 +54,8 @@ one AS (SELECT i, 'sensor-' || s AS sensor_id, kind.names[1 + s %% 5] AS sensor_
  kind.units[1 + s %% 5] AS unit, place.names[1 + s / 5] AS location, time,
  round((kind.levels[1 + s %% 5] * (1 + 0.02 * sin(extract(epoch FROM time) / 13751)
  + 0.01 * (random() - 0.5)))::numeric, 2) AS value,
- i %% 20 = 0 AS is_anomaly, i %% 33 = 0 AS rule, 1 + s %% 6 AS source_id FROM reading, kind, place)
+ (i + i / 25) %% 20 = 0 AS is_anomaly, (i + i / 25) %% 33 = 0 AS rule,
+ 1 + s %% 6 AS source_id FROM reading, kind, place)
 """
 READINGS = (
     _FLEET
@@ -76,6 +78,12 @@ INSERT INTO sensor_aggregates (window_start, window_end, location, sensor_type, 
 SELECT date_trunc('minute', timestamp), date_trunc('minute', timestamp) + interval '1 minute',
  location, sensor_type, avg(value), min(value), max(value), stddev_pop(value), count(*),
  count(*) FILTER (WHERE anomaly), 0, true, true FROM sensor_readings GROUP BY 1, 2, 3, 4;
+INSERT INTO verdict_counts SELECT date_trunc('minute', timestamp), location, sensor_type,
+ count(*) FILTER (WHERE NOT is_anomaly AND NOT rule_based_anomaly),
+ count(*) FILTER (WHERE NOT is_anomaly AND rule_based_anomaly),
+ count(*) FILTER (WHERE is_anomaly AND NOT rule_based_anomaly),
+ count(*) FILTER (WHERE is_anomaly AND rule_based_anomaly), 0
+ FROM ml_anomaly_predictions GROUP BY 1, 2, 3;
 INSERT INTO sensor_correlations SELECT window_end, location, a.t, b.t, 0.5, 30, true
  FROM (SELECT DISTINCT window_end, location FROM sensor_aggregates) AS w,
  unnest(ARRAY['temperature','humidity','air_quality','pressure','co2']) AS a (t),
@@ -116,9 +124,11 @@ def measure(database: Database, end: datetime) -> Iterator[dict[str, Any]]:
     for query in STATEMENTS:
         takes_range = "selection" in signature(query).parameters
         for name, minutes in RANGES_MINUTES.items() if takes_range else [("–", 15)]:
+            if query is queries.series and minutes * 60 * SENSORS > MAX_RAW_READINGS:
+                continue  # window_series is asked instead
             start = (end - timedelta(minutes=minutes)).replace(second=0, microsecond=0)
             given = {
-                "selection": queries.Selection(start, end),
+                "selection": Selection(start, end),
                 "sensor_id": "sensor-7",
                 "around": end,
                 "location": None,

@@ -8,6 +8,7 @@ from dashboard_tabs import charts, layout, theme
 from dashboard_tabs.data import Moment, Source
 from dashboard_tabs.filters import View
 from db import dashboard as queries
+from db.selecting import Selection, window_step_s
 
 _NAMES = {
     "time": "Window",
@@ -50,7 +51,7 @@ def render(source: Source, view: View, moment: Moment) -> None:
         statistical_anomalies=("statistical_anomalies", "sum"),
         is_closed=("is_closed", "all"),
     )
-    step_s = queries.window_step_s(selection)
+    step_s = window_step_s(selection)
     for column, title, colour in (
         ("readings", "Readings per window", theme.NEUTRAL),
         ("rule_anomalies", "Flagged by the sensor's rule, per window", theme.ANOMALY),
@@ -62,7 +63,7 @@ def render(source: Source, view: View, moment: Moment) -> None:
     _late(source)
 
 
-def _table(source: Source, selection: queries.Selection) -> None:
+def _table(source: Source, selection: Selection) -> None:
     st.markdown("##### Windows")
     table = source.frame(queries.window_table, selection)
     if table.empty:

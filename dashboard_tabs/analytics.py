@@ -9,6 +9,7 @@ from dashboard_tabs import comparisons, layout, theme
 from dashboard_tabs.data import Moment, Source
 from dashboard_tabs.filters import View
 from db import dashboard as queries
+from db.selecting import Selection
 
 
 def render(source: Source, view: View, moment: Moment) -> None:
@@ -61,7 +62,7 @@ def _boxes(statistics: pd.DataFrame) -> None:
     layout.in_columns(figures, 3)
 
 
-def _hours(source: Source, selection: queries.Selection) -> None:
+def _hours(source: Source, selection: Selection) -> None:
     hours = source.frame(queries.hour_profile, selection)
     if len(hours):
         layout.draw(comparisons.hours(hours), "hours")

@@ -11,6 +11,7 @@ from dashboard_tabs import charts, comparisons, layout, theme
 from dashboard_tabs.data import Moment, Source
 from dashboard_tabs.filters import View
 from db import dashboard as queries
+from db.selecting import Selection, verdict_step_s
 
 # Rows of the table of anomalies; more would not be read.
 NEWEST = 100
@@ -33,7 +34,7 @@ def render(source: Source, view: View, moment: Moment) -> None:
     layout.in_columns(
         {
             "agreement": charts.agreement(with_kappa(table)),
-            "who-flags": charts.bars(table, who, "Who flags", queries.verdict_step_s(selection)),
+            "who-flags": charts.bars(table, who, "Who flags", verdict_step_s(selection)),
         },
         2,
     )
@@ -99,7 +100,7 @@ def with_kappa(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _latest(source: Source, selection: queries.Selection) -> None:
+def _latest(source: Source, selection: Selection) -> None:
     anomalies = source.frame(queries.anomalies, selection, NEWEST)
     st.markdown("##### Latest anomalies")
     if anomalies.empty:
@@ -163,7 +164,7 @@ def _remember(event: Any, anomalies: pd.DataFrame) -> None:
             )
 
 
-def _scores(source: Source, selection: queries.Selection, models: pd.DataFrame) -> None:
+def _scores(source: Source, selection: Selection, models: pd.DataFrame) -> None:
     scores = source.frame(queries.score_histogram, selection)
     if scores.empty:
         return

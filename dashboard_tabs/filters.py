@@ -9,7 +9,7 @@ import streamlit as st
 from dashboard_tabs import theme
 from dashboard_tabs.data import Moment, Source
 from db import dashboard as queries
-from db.dashboard import Selection
+from db.selecting import Selection
 
 ALL = "All"
 RANGES_MINUTES = {

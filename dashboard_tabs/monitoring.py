@@ -13,6 +13,7 @@ from dashboard_tabs import charts, comparisons, layout, theme
 from dashboard_tabs.data import Moment, Source
 from dashboard_tabs.filters import View
 from db import dashboard as queries
+from db.selecting import MAX_MARKS, MAX_RAW_READINGS, MAX_SENSORS, Selection
 
 # A sensor that said nothing for this long is shown as silent.
 SILENT_AFTER = timedelta(seconds=60)
@@ -34,7 +35,7 @@ def render(source: Source, view: View, moment: Moment) -> None:
 
 
 def _figures(
-    source: Source, selection: queries.Selection, totals: dict[bool, Any], sensors: list[Any]
+    source: Source, selection: Selection, totals: dict[bool, Any], sensors: list[Any]
 ) -> None:
     flagged = {r["is_current"]: r["anomalies"] for r in source.rows(queries.ml_totals, selection)}
     now, before = totals.get(True), totals.get(False)
@@ -52,7 +53,7 @@ def _figures(
     if share is not None and before:
         points = f"{100 * (share - anomalies_before / before['readings']):+.1f} points"
     active = sum(s["timestamp"] > selection.end - SILENT_AFTER for s in sensors)
-    known = f"{len(sensors)}{'+' if len(sensors) >= queries.MAX_SENSORS else ''}"
+    known = f"{len(sensors)}{'+' if len(sensors) >= MAX_SENSORS else ''}"
     with st.container(horizontal=True):
         _metric("Readings", theme.short(readings))
         _metric(
@@ -166,25 +167,25 @@ def sparkline(values: list[float], colour: str) -> str:
 
 
 def _charts(
-    source: Source, selection: queries.Selection, totals: dict[bool, Any], anomalies: pd.DataFrame
+    source: Source, selection: Selection, totals: dict[bool, Any], anomalies: pd.DataFrame
 ) -> None:
     readings = totals[True]["readings"] if True in totals else 0
-    by_window = readings > queries.MAX_RAW_READINGS
+    by_window = readings > MAX_RAW_READINGS
     series = source.frame(queries.window_series if by_window else queries.series, selection)
     if series.empty:
         return
     st.markdown("##### Readings by type" + (", mean of each window" if by_window else ""))
-    most = len(anomalies) >= queries.MAX_MARKS
+    most = len(anomalies) >= MAX_MARKS
     st.caption(
         "Red crosses: the detector's anomalies"
-        + (f", the newest {queries.MAX_MARKS:,}" if most else "")
+        + (f", the newest {MAX_MARKS:,}" if most else "")
         + ". Drag to move in time, Shift + wheel to zoom, double click to go back."
     )
     figures = {}
     for each, one in series.groupby("sensor_type"):
         some = anomalies[anomalies["sensor_type"] == each] if len(anomalies) else anomalies
         figures[f"series-{each}"] = charts.lines(one, some, str(each))
-    distribution = source.frame(queries.anomaly_distribution, selection)
+    distribution = source.frame(queries.verdicts_by_place, selection)
     if len(distribution):
         figures["distribution"] = comparisons.counts(
             distribution, "anomalies", "Anomalies by location and type"

@@ -9,6 +9,7 @@ from streamlit.testing.v1 import AppTest
 from dashboard import TABS
 from db import dashboard as queries
 from db.connection import Database
+from db.selecting import Selection
 from tests.conftest import CHECKOUT
 from tests.waiting import until
 
@@ -194,7 +195,7 @@ def test_the_page_reads_as_the_role_that_may_only_read(open_tab, store, query):
 def test_every_statement_of_the_page_is_bounded(database_url, store):
     store(now())
     end = now().replace(tzinfo=None)
-    selection = queries.Selection(end - timedelta(minutes=15), end)
+    selection = Selection(end - timedelta(minutes=15), end)
     arguments = {"selection": selection, "sensor_id": "t-1", "around": end, "location": None}
     with Database(database_url, "test", read_only=True) as database:
         for name, query in getmembers(queries, isfunction):
