@@ -9,24 +9,25 @@ from dashboard_tabs import comparisons, layout, theme
 from dashboard_tabs.data import Moment, Source
 from dashboard_tabs.filters import View
 from db import dashboard as queries
-from db.selecting import Selection
 
 
 def render(source: Source, view: View, moment: Moment) -> None:
     """Draw the tab."""
     selection = view.selection(moment)
-    _correlations(source, view)
+    correlations = source.frame(queries.correlations, view.location)
+    _correlations(correlations)
     statistics = source.frame(queries.location_statistics, selection)
     if statistics.empty:
         st.info("No window in this range yet.")
         return
     _boxes(statistics)
-    _hours(source, selection)
-    _statistics(statistics)
+    hours = source.frame(queries.hour_profile, selection)
+    if len(hours):
+        layout.draw(comparisons.hours(hours), "hours")
+    _statistics(statistics, correlations, hours)
 
 
-def _correlations(source: Source, view: View) -> None:
-    table = source.frame(queries.correlations, view.location)
+def _correlations(table: pd.DataFrame) -> None:
     st.markdown("##### Correlation between sensor types")
     if table.empty or table["correlation"].isna().all():
         st.caption("Comes with the third closed window of a location that has several types.")
@@ -54,7 +55,7 @@ def _boxes(statistics: pd.DataFrame) -> None:
     st.caption("Box: the middle half; whiskers: 5th to 95th percentile.")
     figures = {
         f"boxes-{each}": comparisons.boxes(one, str(each))
-        for each, one in statistics.groupby("sensor_type")
+        for each, one in statistics.dropna(subset=["quantiles"]).groupby("sensor_type")
     }
     figures["beyond"] = comparisons.counts(
         statistics, "statistical_anomalies", "Readings beyond 3σ of the windows before"
@@ -62,13 +63,7 @@ def _boxes(statistics: pd.DataFrame) -> None:
     layout.in_columns(figures, 3)
 
 
-def _hours(source: Source, selection: Selection) -> None:
-    hours = source.frame(queries.hour_profile, selection)
-    if len(hours):
-        layout.draw(comparisons.hours(hours), "hours")
-
-
-def _statistics(statistics: pd.DataFrame) -> None:
+def _statistics(statistics: pd.DataFrame, correlations: pd.DataFrame, hours: pd.DataFrame) -> None:
     st.markdown("##### Statistics by location")
     table = statistics.drop(columns=["quantiles"])
     two_decimals = st.column_config.NumberColumn(format="%.2f")
@@ -89,13 +84,22 @@ def _statistics(statistics: pd.DataFrame) -> None:
         ),
         hide_index=True,
         key="statistics",
+        alt="Statistics of each location and type",
         column_config={each: two_decimals for each in ("Mean", "Std dev", "Min", "Max")},
     )
-    st.download_button(
-        "Download these statistics as CSV",
-        table.to_csv(index=False),
-        "statistics.csv",
-        "text/csv",
-        icon=":material/download:",
-        on_click="ignore",
-    )
+    with st.container(horizontal=True):
+        for name, rows in {
+            "statistics": table,
+            "correlations": correlations,
+            "hours": hours,
+        }.items():
+            if len(rows):
+                st.download_button(
+                    f"Download the {name} as CSV",
+                    rows.to_csv(index=False),
+                    f"{name}.csv",
+                    "text/csv",
+                    key=f"download-{name}",
+                    icon=":material/download:",
+                    on_click="ignore",
+                )

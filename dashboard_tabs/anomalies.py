@@ -40,7 +40,7 @@ def render(source: Source, view: View, moment: Moment) -> None:
     )
     _latest(source, selection)
     _scores(source, selection, models)
-    _models(models)
+    _models(models, source.frame(queries.verdicts_by_place, selection))
 
 
 def _counts(table: pd.DataFrame, models: pd.DataFrame) -> None:
@@ -48,11 +48,6 @@ def _counts(table: pd.DataFrame, models: pd.DataFrame) -> None:
     judged = total["both"] + total["ml_only"] + total["rule_only"] + total["neither"]
     agreed = (total["both"] + total["neither"]) / judged if judged else None
     kappa = cohens_kappa(total)
-    if total["without_verdict"]:
-        st.caption(
-            f"{theme.short(total['without_verdict'])} readings in this range have no verdict:"
-            " they came before their type's first model was fitted."
-        )
     with st.container(horizontal=True):
         for label, value in (
             ("Predictions", theme.short(judged)),
@@ -64,6 +59,11 @@ def _counts(table: pd.DataFrame, models: pd.DataFrame) -> None:
             ("Models", str(len(models))),
         ):
             st.metric(label, value, border=True, height="stretch")
+    if total["without_verdict"]:
+        st.caption(
+            f"{theme.short(total['without_verdict'])} readings in this range have no verdict:"
+            " they came before their type's first model was fitted."
+        )
 
 
 def cohens_kappa(counts: Any) -> float | None:
@@ -116,6 +116,7 @@ def _latest(source: Source, selection: Selection) -> None:
         hide_index=True,
         height=300,
         key="anomalies",
+        alt="The newest anomalies; select one to see its surroundings",
         on_select="rerun",
         selection_mode="single-row",
         column_order=[
@@ -133,7 +134,7 @@ def _latest(source: Source, selection: Selection) -> None:
             "location": "Location",
             "sensor_type": "Type",
             "value": st.column_config.NumberColumn("Value", format="%.2f"),
-            "reason": st.column_config.TextColumn("Reason", width="medium"),
+            "reason": st.column_config.TextColumn("Reason", width=330),
             "score": st.column_config.NumberColumn("Score", format="%.3f"),
             "rule_based_anomaly": "Sensor's rule",
             "sensor_id": "Sensor",
@@ -169,7 +170,10 @@ def _scores(source: Source, selection: Selection, models: pd.DataFrame) -> None:
     if scores.empty:
         return
     st.markdown("##### Scores")
-    st.caption("The lower, the more anomalous; dashed: the present model's threshold.")
+    st.caption(
+        "The lower, the more anomalous; dashed: the present model's threshold. Of the newest"
+        f" {theme.short(scores['readings'].sum())} readings in this range."
+    )
     thresholds = {} if models.empty else models.set_index("sensor_type")["threshold"].to_dict()
     figures = {
         f"scores-{each}": comparisons.histogram(one, thresholds.get(each), str(each))
@@ -178,24 +182,33 @@ def _scores(source: Source, selection: Selection, models: pd.DataFrame) -> None:
     layout.in_columns(figures, min(5, max(3, len(figures))))
 
 
-def _models(models: pd.DataFrame) -> None:
+def _models(models: pd.DataFrame, verdicts: pd.DataFrame) -> None:
     st.markdown("##### Models")
     if models.empty:
         st.caption("None fitted yet: a type's first model needs 50 readings.")
         return
+    by_type = verdicts.groupby("sensor_type")[["anomalies", "judged"]].sum()
+    share = (by_type["anomalies"] / by_type["judged"].where(by_type["judged"] > 0)).to_dict()
     st.dataframe(
-        models.assign(sensor_type=models["sensor_type"].map(theme.heading)),
+        models.assign(
+            flagged_now=models["sensor_type"].map(share),
+            sensor_type=models["sensor_type"].map(theme.heading),
+        ),
         hide_index=True,
         key="models",
+        alt="The model of each sensor type",
         column_config={
             "sensor_type": "Type",
             "fitted_at": st.column_config.DatetimeColumn(
                 "Last training", format="YYYY-MM-DD HH:mm:ss"
             ),
-            "training_rows": "Readings learnt from",
+            "training_rows": st.column_config.NumberColumn(
+                "Readings learnt from", format="localized"
+            ),
             "duration_s": st.column_config.NumberColumn("Seconds", format="%.2f"),
             "threshold": st.column_config.NumberColumn("Threshold", format="%.3f"),
-            "flagged_share": st.column_config.NumberColumn("Flagged", format="percent"),
+            "flagged_share": st.column_config.NumberColumn("Flagged in training", format="percent"),
+            "flagged_now": st.column_config.NumberColumn("Flagged in this range", format="percent"),
             "drift": st.column_config.NumberColumn(
                 "Drift (PSI)",
                 format="%.2f",

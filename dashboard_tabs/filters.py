@@ -79,10 +79,21 @@ def sidebar(source: Source, default_refresh_seconds: int) -> View:
             bind="query-params",
         )
         paused = st.toggle("Pause", key="paused", bind="query-params")
-        st.caption("All times are UTC. The address of this page holds these filters.")
+        st.caption(
+            f"All times are UTC{_own_clock()}. The address of this page holds these filters."
+        )
     return View(
         None if location in (ALL, None) else location,
         None if sensor_type in (ALL, None) else sensor_type,
         RANGES_MINUTES[chosen or "15m"],
         None if paused else refresh or default_refresh_seconds,
     )
+
+
+def _own_clock() -> str:
+    """Return how the clock of the person who looks differs from UTC, as far as that is known."""
+    zone, offset = st.context.timezone, st.context.timezone_offset
+    if not zone or not offset:
+        return ""
+    hours, minutes = divmod(abs(offset), 60)
+    return f"; your clock ({zone}) shows UTC{'-' if offset > 0 else '+'}{hours}:{minutes:02d}"

@@ -54,8 +54,14 @@ def _figures(
         points = f"{100 * (share - anomalies_before / before['readings']):+.1f} points"
     active = sum(s["timestamp"] > selection.end - SILENT_AFTER for s in sensors)
     known = f"{len(sensors)}{'+' if len(sensors) >= MAX_SENSORS else ''}"
+    silent = len(sensors) - active
     with st.container(horizontal=True):
-        _metric("Readings", theme.short(readings))
+        _metric(
+            "Readings",
+            theme.short(readings),
+            change(readings, before and before["readings"]),
+            "off",
+        )
         _metric(
             "Readings/s",
             theme.short(per_second),
@@ -71,8 +77,15 @@ def _figures(
             "inverse",
         )
         _metric("Anomaly rate", "–" if share is None else f"{share:.1%}", points, "inverse")
-        _metric("Active sensors", f"{active} of {known}")
-        _metric("Locations", str(now["locations"]) if now else "0")
+        _metric(
+            "Active sensors", f"{active} of {known}", f"{silent} silent" if silent else None, "off"
+        )
+        _metric(
+            "Locations",
+            str(now["locations"]) if now else "0",
+            f"{now['locations'] - before['locations']:+d}" if now and before else None,
+            "off",
+        )
 
 
 def _metric(label: str, value: str, delta: str | None = None, colour: Any = "normal") -> None:
@@ -83,7 +96,8 @@ def _metric(label: str, value: str, delta: str | None = None, colour: Any = "nor
         delta_color=colour,
         border=True,
         height="stretch",
-        help="Change against the range of the same length before." if delta else None,
+        delta_arrow="off" if colour == "off" else "auto",
+        help="Below: the change against the range of the same length before." if delta else None,
     )
 
 
@@ -119,15 +133,20 @@ def grid(sensors: list[dict[str, Any]], flagged: dict[str, Any], end: Any) -> st
     cells: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for sensor in sensors:
         cells.setdefault((sensor["location"], sensor["sensor_type"]), []).append(sensor)
-    head = "".join(f"<th>{theme.text(theme.name(each))}</th>" for each in types)
+    head = "".join(
+        f'<th scope="col"><i class="dot" style="background:{theme.colour(each)}"></i>'
+        f"{theme.text(theme.name(each))}</th>"
+        for each in types
+    )
     body = "".join(
-        f'<tr><th class="place">{theme.text(place)}</th>'
+        f'<tr><th class="place" scope="row">{theme.text(place)}</th>'
         + "".join(_cell(cells.get((place, each), []), flagged, end) for each in types)
         + "</tr>"
         for place in sorted({s["location"] for s in sensors})
     )
-    head = f'<tr><th class="place"></th>{head}</tr>'
-    return f'<div class="scroll"><table class="grid">{head}{body}</table></div>'
+    head = f'<tr><td class="corner"></td>{head}</tr>'
+    label = 'aria-label="Latest reading of every sensor"'
+    return f'<div class="scroll"><table class="grid" {label}>{head}{body}</table></div>'
 
 
 def _cell(sensors: list[dict[str, Any]], flagged: dict[str, Any], end: Any) -> str:
@@ -143,10 +162,11 @@ def _cell(sensors: list[dict[str, Any]], flagged: dict[str, Any], end: Any) -> s
     elif newest["anomaly"] or (last_anomaly and last_anomaly > end - ANOMALOUS_FOR):
         state, colour = "anomalous", theme.ANOMALY
     others = f" · {len(sensors)} sensors" if len(sensors) > 1 else ""
-    about = f"{newest['sensor_id']}, {newest['timestamp']:%Y-%m-%d %H:%M:%S}{others} {state}"
+    about = f"{newest['sensor_id']}, {newest['timestamp']:%Y-%m-%d %H:%M:%S}{others}"
+    said = f'<span class="unseen">{state}</span>' if state else ""
     return (
         f'<td class="{state}" title="{theme.text(about)}"><b>{newest["recent"][-1]:,.1f}</b>'
-        f"<i>{theme.text(newest['unit'])}</i>{sparkline(newest['recent'], colour)}</td>"
+        f"<i>{theme.text(newest['unit'])}</i>{said}{sparkline(newest['recent'], colour)}</td>"
     )
 
 

@@ -52,11 +52,16 @@ STYLE = f"""
 .good {{background: {GOOD}}} .warning {{background: {WARNING}}}
 .bad {{background: {ANOMALY}}} .quiet {{background: {QUIET}}}
 .scroll {{overflow-x: auto}}
-.grid {{border-collapse: separate; border-spacing: .4rem; width: 100%; min-width: 46rem;
-  margin: 0 -.4rem; table-layout: fixed}}
+.grid {{border-collapse: separate; border-spacing: .4rem; width: calc(100% + .8rem);
+  min-width: 46rem; margin: 0 -.4rem; table-layout: fixed}}
 .grid th {{font-weight: 500; font-size: .82rem; opacity: .75; text-align: left; padding: 0 .3rem;
   border: none}}
-.grid th.place {{width: 8.5rem}}
+.grid th.place, .grid td.corner {{width: 8.5rem}}
+.grid td.corner {{border: none; background: none}}
+.unseen {{position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%)}}
+[data-testid="stMetricValue"] {{font-size: 1.7rem; font-variant-numeric: tabular-nums}}
+[data-testid="stSidebar"] [data-testid="stButtonGroup"] button {{padding: .25rem .55rem;
+  min-height: 2.1rem}}
 .grid td {{padding: .4rem .6rem .2rem; border-radius: .55rem; overflow: hidden;
   border: 1px solid color-mix(in srgb, currentColor 11%, transparent);
   background: color-mix(in srgb, currentColor 2.5%, transparent)}}

@@ -166,7 +166,7 @@ def windows(database: Database, selection: Selection) -> Rows:
         database,
         "SELECT sensor_type,"
         " date_bin(make_interval(secs => %(step)s), window_start, '2000-01-01') AS time,"
-        f" {POOLED}, bool_and(is_closed) AS is_closed, bool_and(is_final) AS is_final"
+        f" {POOLED}, bool_and(is_closed) AS is_closed"
         f" FROM sensor_aggregates WHERE{WINDOWS} GROUP BY 1, 2 ORDER BY 1, 2 LIMIT 10000",
         selection.parameters | {"step": window_step_s(selection)},
     )
@@ -241,6 +241,19 @@ def sensor_history(database: Database, sensor_id: str, around: datetime) -> Rows
     )
 
 
+def verdict_latency(database: Database) -> Rows:
+    """Return how long after their storing the newest 500 readings were judged, milliseconds."""
+    return fetch(
+        database,
+        "SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY ms) AS p50,"
+        " percentile_disc(0.99) WITHIN GROUP (ORDER BY ms) AS p99 FROM (SELECT"
+        " (1000 * extract(epoch FROM p.created_at - r.created_at))::float AS ms"
+        " FROM (SELECT source_id, log_offset, created_at FROM ml_anomaly_predictions"
+        " ORDER BY timestamp DESC LIMIT 500) AS p"
+        " JOIN sensor_readings r USING (source_id, log_offset)) AS newest",
+    )
+
+
 def models(database: Database) -> Rows:
     """Return the last training of each sensor type."""
     return fetch(
@@ -271,16 +284,20 @@ def correlations(database: Database, location: str | None) -> Rows:
 def location_statistics(database: Database, selection: Selection) -> Rows:
     """Return pooled statistics, and quantiles of the window means, by location and type.
 
-    The quantiles are those of at most some hundred windows a group, evenly spaced: sorting all of a
-    week takes ten times as long.
+    The quantiles are those of at most ``MAX_POINTS`` windows a group, evenly spaced: sorting all
+    the windows of a week takes longer than everything else.
     """
     return fetch(
         database,
-        f"SELECT location, sensor_type, {POOLED}, percentile_cont(ARRAY[0.05, 0.25, 0.5, 0.75,"
-        " 0.95]::float[]) WITHIN GROUP (ORDER BY avg_value::float) FILTER (WHERE window_start ="
-        " date_bin(make_interval(secs => %(step)s), window_start, '2000-01-01')) AS quantiles,"
-        " count(*)::int AS windows"
-        f" FROM sensor_aggregates WHERE{WINDOWS} GROUP BY 1, 2 ORDER BY 1, 2 LIMIT 500",
+        "WITH quantile AS (SELECT location, sensor_type, percentile_cont("
+        "ARRAY[0.05, 0.25, 0.5, 0.75, 0.95]::float[]) WITHIN GROUP (ORDER BY avg_value::float)"
+        " AS quantiles FROM sensor_aggregates WHERE window_start = ANY(ARRAY("
+        "SELECT generate_series(date_bin(make_interval(secs => %(step)s), %(start)s, '2000-01-01'),"
+        f" %(end)s, make_interval(secs => %(step)s)))) AND{WINDOWS} GROUP BY 1, 2),"
+        f" whole AS (SELECT location, sensor_type, {POOLED}, count(*)::int AS windows"
+        f" FROM sensor_aggregates WHERE{WINDOWS} GROUP BY 1, 2)"
+        " SELECT * FROM whole LEFT JOIN quantile USING (location, sensor_type)"
+        " ORDER BY location, sensor_type LIMIT 500",
         selection.parameters | {"step": window_step_s(selection)},
     )
 

@@ -64,6 +64,10 @@ POOLED = (
 )
 
 
+# Enough memory to group a week of windows without sorting them on disk.
+_LIMITS = "SET LOCAL statement_timeout = '5s'; SET LOCAL work_mem = '32MB'"
+
+
 def fetch(database: Database, statement: str, parameters: dict[str, Any] | None = None) -> Rows:
     """Return the rows of one statement.
 
@@ -75,7 +79,7 @@ def fetch(database: Database, statement: str, parameters: dict[str, Any] | None 
     try:
         with database.transaction() as tx:
             with tx.connection.cursor(cursor_factory=RealDictCursor) as rows:
-                rows.execute("SET LOCAL statement_timeout = '5s'")
+                rows.execute(_LIMITS)
                 rows.execute(statement, parameters)
                 return [dict(row) for row in rows.fetchall()]
     except (UndefinedTable, InsufficientPrivilege) as problem:

@@ -14,7 +14,15 @@ import pytest
 from local_stack.postgres import LocalPostgres
 from local_stack.processes import free_port
 from tests.conftest import CHECKOUT, _missing
-from tests.integration.test_dashboard import AGGREGATE, CORRELATE, FIT, HEARTBEAT, PREDICT, STORE
+from tests.integration.test_dashboard import (
+    AGGREGATE,
+    CORRELATE,
+    COUNT,
+    FIT,
+    HEARTBEAT,
+    PREDICT,
+    STORE,
+)
 from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
@@ -26,6 +34,7 @@ TABS = {
     "Analytics": "Correlation between sensor types",
     "Pipeline Health": "Dead letters",
 }
+CHART = '[data-testid="stVegaLiteChart"] svg'
 # A refresh every 5 s, and time to draw it.
 REFRESH_MS = 12_000
 
@@ -46,7 +55,7 @@ def database_url(postgres_of_its_own):
     with Database(url, "test") as database:
         apply_schema(database)
     store(url, *[(STORE, ("t-2", datetime.now(UTC).replace(tzinfo=None)))])
-    store(url, *[(each, None) for each in (AGGREGATE, CORRELATE, HEARTBEAT, FIT, PREDICT)])
+    store(url, *[(each, None) for each in (AGGREGATE, CORRELATE, HEARTBEAT, FIT, PREDICT, COUNT)])
     return url
 
 
@@ -112,13 +121,13 @@ def test_each_tab_renders(tab, page, address):
     page.get_by_text(TABS[tab], exact=True).first.wait_for()
     page.locator(".strip").wait_for()
     if tab != "Pipeline Health":
-        page.locator(".js-plotly-plot").first.wait_for()
+        page.locator(CHART).first.wait_for()
 
 
 def test_a_phone_is_wide_enough(browser, address):
     page = browser.new_page(viewport={"width": 390, "height": 844})
     page.goto(address)
-    page.locator(".js-plotly-plot").first.wait_for()
+    page.locator(CHART).first.wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.close()
 
