@@ -15,7 +15,7 @@ from db.connection import Database, DatabaseUnavailable
 Rows = list[dict[str, Any]]
 
 # What a chart can show and a browser can hold.
-MAX_POINTS = 240
+MAX_POINTS = 150
 MAX_SENSORS = 120
 MAX_TABLE_ROWS = 500
 MAX_MARKS = 1000
