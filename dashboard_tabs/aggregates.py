@@ -42,7 +42,7 @@ def render(source: Source, view: View, moment: Moment) -> None:
         )
     )
     drawn = {
-        f"bands-{each}": charts.bands(one, str(each))
+        f"bands-{each}": charts.bands(one, str(each), view.heading(str(each)))
         for each, one in windows.groupby("sensor_type")
     }
     per_window = windows.groupby("time", as_index=False).agg(
@@ -59,17 +59,17 @@ def render(source: Source, view: View, moment: Moment) -> None:
     ):
         drawn[column] = charts.bars(per_window, {column: (title, colour)}, title, step_s)
     layout.in_columns(drawn, 2)
-    _table(source, selection)
-    _late(source)
+    _table(source, view, selection)
+    _late(source, view)
 
 
-def _table(source: Source, selection: Selection) -> None:
+def _table(source: Source, view: View, selection: Selection) -> None:
     st.markdown("##### Windows")
     table = source.frame(queries.window_table, selection)
     if table.empty:
         return
     st.dataframe(
-        table.assign(sensor_type=table["sensor_type"].map(theme.heading)).rename(
+        table.assign(sensor_type=table["sensor_type"].map(view.heading)).rename(
             columns=_NAMES | {"window_start": "Window"}
         ),
         hide_index=True,
@@ -94,7 +94,7 @@ def _table(source: Source, selection: Selection) -> None:
     )
 
 
-def _late(source: Source) -> None:
+def _late(source: Source, view: View) -> None:
     late = source.frame(queries.late_readings)
     st.markdown("##### Late readings")
     if late.empty:
@@ -102,7 +102,7 @@ def _late(source: Source) -> None:
         return
     st.caption("Came after their window was final: kept here, not counted in any window.")
     st.dataframe(
-        late.assign(sensor_type=late["sensor_type"].map(theme.heading)),
+        late.assign(sensor_type=late["sensor_type"].map(view.heading)),
         hide_index=True,
         height=220,
         key="late",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from dashboard_tabs import comparisons, layout, theme
+from dashboard_tabs import comparisons, layout
 from dashboard_tabs.data import Moment, Source
 from dashboard_tabs.filters import View
 from db import dashboard as queries
@@ -20,11 +20,12 @@ def render(source: Source, view: View, moment: Moment) -> None:
     if statistics.empty:
         st.info("No window in this range yet.")
         return
-    _boxes(statistics)
+    _boxes(statistics, view)
     hours = source.frame(queries.hour_profile, selection)
     if len(hours):
-        layout.draw(comparisons.hours(hours), "hours")
-    _statistics(statistics, correlations, hours)
+        headings = {each: view.heading(each) for each in hours["sensor_type"]}
+        layout.draw(comparisons.hours(hours, headings), "hours")
+    _statistics(statistics, correlations, hours, view)
 
 
 def _correlations(table: pd.DataFrame) -> None:
@@ -50,11 +51,11 @@ def _correlations(table: pd.DataFrame) -> None:
     layout.in_columns(figures, 3)
 
 
-def _boxes(statistics: pd.DataFrame) -> None:
+def _boxes(statistics: pd.DataFrame, view: View) -> None:
     st.markdown("##### Window means by location")
     st.caption("Box: the middle half; whiskers: 5th to 95th percentile.")
     figures = {
-        f"boxes-{each}": comparisons.boxes(one, str(each))
+        f"boxes-{each}": comparisons.boxes(one, str(each), view.heading(str(each)))
         for each, one in statistics.dropna(subset=["quantiles"]).groupby("sensor_type")
     }
     figures["beyond"] = comparisons.counts(
@@ -63,12 +64,14 @@ def _boxes(statistics: pd.DataFrame) -> None:
     layout.in_columns(figures, 3)
 
 
-def _statistics(statistics: pd.DataFrame, correlations: pd.DataFrame, hours: pd.DataFrame) -> None:
+def _statistics(
+    statistics: pd.DataFrame, correlations: pd.DataFrame, hours: pd.DataFrame, view: View
+) -> None:
     st.markdown("##### Statistics by location")
     table = statistics.drop(columns=["quantiles"])
     two_decimals = st.column_config.NumberColumn(format="%.2f")
     st.dataframe(
-        table.assign(sensor_type=table["sensor_type"].map(theme.heading)).rename(
+        table.assign(sensor_type=table["sensor_type"].map(view.heading)).rename(
             columns={
                 "location": "Location",
                 "sensor_type": "Type",

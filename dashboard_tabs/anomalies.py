@@ -38,9 +38,9 @@ def render(source: Source, view: View, moment: Moment) -> None:
         },
         2,
     )
-    _latest(source, selection)
+    _latest(source, view, selection)
     _scores(source, selection, models)
-    _models(models, source.frame(queries.verdicts_by_place, selection))
+    _models(view, models, source.frame(queries.verdicts_by_place, selection))
 
 
 def _counts(table: pd.DataFrame, models: pd.DataFrame) -> None:
@@ -100,7 +100,7 @@ def with_kappa(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _latest(source: Source, selection: Selection) -> None:
+def _latest(source: Source, view: View, selection: Selection) -> None:
     anomalies = source.frame(queries.anomalies, selection, NEWEST)
     st.markdown("##### Latest anomalies")
     if anomalies.empty:
@@ -108,7 +108,7 @@ def _latest(source: Source, selection: Selection) -> None:
         return
     st.caption("Select a row to see the sensor around that time.")
     shown = anomalies.assign(
-        sensor_type=anomalies["sensor_type"].map(theme.heading),
+        sensor_type=anomalies["sensor_type"].map(view.heading),
         rule_based_anomaly=anomalies["rule_based_anomaly"].map({True: "flagged too", False: "–"}),
     )
     event = st.dataframe(
@@ -182,7 +182,7 @@ def _scores(source: Source, selection: Selection, models: pd.DataFrame) -> None:
     layout.in_columns(figures, min(5, max(3, len(figures))))
 
 
-def _models(models: pd.DataFrame, verdicts: pd.DataFrame) -> None:
+def _models(view: View, models: pd.DataFrame, verdicts: pd.DataFrame) -> None:
     st.markdown("##### Models")
     if models.empty:
         st.caption("None fitted yet: a type's first model needs 50 readings.")
@@ -192,7 +192,7 @@ def _models(models: pd.DataFrame, verdicts: pd.DataFrame) -> None:
     st.dataframe(
         models.assign(
             flagged_now=models["sensor_type"].map(share),
-            sensor_type=models["sensor_type"].map(theme.heading),
+            sensor_type=models["sensor_type"].map(view.heading),
         ),
         hide_index=True,
         key="models",

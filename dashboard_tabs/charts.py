@@ -29,7 +29,7 @@ MAX_LABELS = 8
 LABEL_GAP = 13
 
 
-def lines(series: pd.DataFrame, anomalies: pd.DataFrame, sensor_type: str) -> Chart:
+def lines(series: pd.DataFrame, anomalies: pd.DataFrame, sensor_type: str, title: str) -> Chart:
     """Return one line a location, in shades of the type's colour; anomalies are red crosses.
 
     Parameters
@@ -38,8 +38,8 @@ def lines(series: pd.DataFrame, anomalies: pd.DataFrame, sensor_type: str) -> Ch
         Columns location, time, mean; of one sensor type.
     anomalies : DataFrame
         Columns timestamp, value, sensor_id, reason; may be empty.
-    sensor_type : str
-        The type.
+    sensor_type, title : str
+        The type, and what to write above.
     """
     places = sorted(series["location"].unique())
     rows = series.rename(columns={"mean": "value"}).assign(kind="line", reason=None, sensor=None)
@@ -84,7 +84,6 @@ def lines(series: pd.DataFrame, anomalies: pd.DataFrame, sensor_type: str) -> Ch
                 },
             }
         )
-    title = theme.heading(sensor_type)
     alt = f"{title} over time, a line for each of {len(places)} locations, anomalies marked"
     return chart(data, title, layers, alt, right=6)
 
@@ -126,7 +125,7 @@ def _crosses(y: Spec) -> Spec:
     }
 
 
-def bands(windows: pd.DataFrame, sensor_type: str) -> Chart:
+def bands(windows: pd.DataFrame, sensor_type: str, title: str) -> Chart:
     """Return the windows' mean, ±1 standard deviation and min-max; what is still open is dotted.
 
     Parameters
@@ -134,8 +133,8 @@ def bands(windows: pd.DataFrame, sensor_type: str) -> Chart:
     windows : DataFrame
         Columns time, mean, stddev, low, high, readings, is_closed; of one sensor type, in order of
         time.
-    sensor_type : str
-        The type.
+    sensor_type, title : str
+        The type, and what to write above.
     """
     colour = theme.colour(sensor_type)
     data = windows.assign(
@@ -187,7 +186,6 @@ def bands(windows: pd.DataFrame, sensor_type: str) -> Chart:
             ],
         ),
     ]
-    title = theme.heading(sensor_type)
     return chart(data, title, layers, f"{title}: mean, standard deviation and range per window")
 
 

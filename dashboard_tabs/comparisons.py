@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from dashboard_tabs import theme
@@ -157,13 +159,15 @@ def correlation(table: pd.DataFrame, title: str) -> Chart:
     return chart(data, title, layers, alt, height=_AROUND + _CELL * max(3, len(types)))
 
 
-def hours(table: pd.DataFrame) -> Chart:
+def hours(table: pd.DataFrame, headings: Mapping[str, str]) -> Chart:
     """Return hour of day × type, coloured by the distance from the type's mean.
 
     Parameters
     ----------
     table : DataFrame
         Columns sensor_type, hour (0..23, UTC), mean.
+    headings : mapping
+        Sensor type -> what to write beside its row.
     """
     grid = table.pivot_table(index="sensor_type", columns="hour", values="mean").reindex(
         columns=range(24)
@@ -175,14 +179,14 @@ def hours(table: pd.DataFrame) -> Chart:
     data = rows.assign(
         # A type seen in one hour only is at its mean.
         signed=rows["distance"].mask(rows["mean"].notna() & rows["distance"].isna(), 0.0),
-        type=rows["sensor_type"].map(theme.heading),
+        type=rows["sensor_type"].map(headings),
         hour=rows["hour"].map(lambda hour: f"{hour:02d}"),
         text=[theme.short(each) if each == each else "" for each in rows["mean"]],
     )
     tooltip = [tip("type", "Type"), tip("hour", "Hour (UTC)"), tip("mean", "Mean", ",.2f")]
     layers = _cells(
         ("hour", [f"{hour:02d}" for hour in range(24)]),
-        ("type", [theme.heading(each) for each in grid.index]),
+        ("type", [headings[each] for each in grid.index]),
         _SIGNED,
         {"field": "signed", "domain": [0, 2]},
         tooltip,
@@ -250,15 +254,15 @@ def histogram(scores: pd.DataFrame, threshold: float | None, sensor_type: str) -
     return chart(data, title, layers, f"Scores of {title}; threshold {threshold}", height=170)
 
 
-def boxes(table: pd.DataFrame, sensor_type: str) -> Chart:
+def boxes(table: pd.DataFrame, sensor_type: str, title: str) -> Chart:
     """Return a box a location: quartiles, and whiskers to the 5th and 95th percentile.
 
     Parameters
     ----------
     table : DataFrame
         Columns location, quantiles (5, 25, 50, 75, 95 %); of one sensor type.
-    sensor_type : str
-        The type.
+    sensor_type, title : str
+        The type, and what to write above.
     """
     names = ["q05", "q25", "q50", "q75", "q95"]
     quantiles = pd.DataFrame(table["quantiles"].tolist(), columns=names, dtype=float)
@@ -300,7 +304,6 @@ def boxes(table: pd.DataFrame, sensor_type: str) -> Chart:
             "encoding": {"y": y, "x": number("q50"), "tooltip": tooltip},
         },
     ]
-    title = theme.heading(sensor_type)
     alt = f"{title}: distribution of the window means of {len(table)} locations"
     return chart(data, title, layers, alt, height=_AROUND + _CELL * max(3, len(table)))
 

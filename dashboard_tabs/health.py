@@ -164,5 +164,7 @@ def readable(payload: bytes | memoryview | None) -> str:
     """Return bytes as text; what is not printable is escaped."""
     if payload is None:
         return "(none: a tombstone)"
+    if not len(payload):
+        return "(empty)"
     text = bytes(payload).decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

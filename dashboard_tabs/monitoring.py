@@ -31,7 +31,7 @@ def render(source: Source, view: View, moment: Moment) -> None:
     st.markdown("##### Latest reading of every sensor")
     flagged = {} if anomalies.empty else anomalies.groupby("sensor_id")["timestamp"].max().to_dict()
     st.html(grid(sensors, flagged, selection.end))
-    _charts(source, selection, totals, anomalies)
+    _charts(source, view, selection, totals, anomalies)
 
 
 def _figures(
@@ -83,9 +83,15 @@ def _figures(
         _metric(
             "Locations",
             str(now["locations"]) if now else "0",
-            f"{now['locations'] - before['locations']:+d}" if now and before else None,
+            more(now, before),
             "off",
         )
+
+
+def more(now: dict[str, Any] | None, before: dict[str, Any] | None) -> str | None:
+    """Return how many locations came or went, None where nothing changed."""
+    difference = now["locations"] - before["locations"] if now and before else 0
+    return f"{difference:+d}" if difference else None
 
 
 def _metric(label: str, value: str, delta: str | None = None, colour: Any = "normal") -> None:
@@ -165,9 +171,14 @@ def _cell(sensors: list[dict[str, Any]], flagged: dict[str, Any], end: Any) -> s
     about = f"{newest['sensor_id']}, {newest['timestamp']:%Y-%m-%d %H:%M:%S}{others}"
     said = f'<span class="unseen">{state}</span>' if state else ""
     return (
-        f'<td class="{state}" title="{theme.text(about)}"><b>{newest["recent"][-1]:,.1f}</b>'
+        f'<td class="{state}" title="{theme.text(about)}"><b>{reading(newest["recent"][-1])}</b>'
         f"<i>{theme.text(newest['unit'])}</i>{said}{sparkline(newest['recent'], colour)}</td>"
     )
+
+
+def reading(value: float) -> str:
+    """Return a measured value with as many decimals as fit into a cell."""
+    return f"{value:,.1f}" if abs(value) >= 10 else f"{value:,.2f}"
 
 
 def sparkline(values: list[float], colour: str) -> str:
@@ -187,7 +198,11 @@ def sparkline(values: list[float], colour: str) -> str:
 
 
 def _charts(
-    source: Source, selection: Selection, totals: dict[bool, Any], anomalies: pd.DataFrame
+    source: Source,
+    view: View,
+    selection: Selection,
+    totals: dict[bool, Any],
+    anomalies: pd.DataFrame,
 ) -> None:
     readings = totals[True]["readings"] if True in totals else 0
     by_window = readings > MAX_RAW_READINGS
@@ -204,7 +219,7 @@ def _charts(
     figures = {}
     for each, one in series.groupby("sensor_type"):
         some = anomalies[anomalies["sensor_type"] == each] if len(anomalies) else anomalies
-        figures[f"series-{each}"] = charts.lines(one, some, str(each))
+        figures[f"series-{each}"] = charts.lines(one, some, str(each), view.heading(str(each)))
     distribution = source.frame(queries.verdicts_by_place, selection)
     if len(distribution):
         figures["distribution"] = comparisons.counts(

@@ -28,13 +28,6 @@ WARNING = "#E08A00"
 GOOD = "#2E9E6B"
 QUIET = "#8A8D91"
 
-UNITS = {
-    "temperature": "°C",
-    "humidity": "%",
-    "air_quality": "AQI",
-    "pressure": "hPa",
-    "co2": "ppm",
-}
 NAMES = {"co2": "CO₂", "air_quality": "Air quality"}
 
 STYLE = f"""
@@ -42,7 +35,8 @@ STYLE = f"""
 .block-container {{padding: 2.2rem clamp(1rem, 3vw, 2.4rem) 3rem; max-width: 1500px}}
 @media (max-width: 640px) {{.block-container {{padding-top: 4.2rem}}}}
 .strip {{display: flex; flex-wrap: wrap; gap: .5rem; align-items: stretch}}
-.strip > div {{padding: .45rem .75rem; border-radius: .6rem; line-height: 1.25; flex: 1 0 auto;
+.strip > div {{padding: .45rem .65rem; border-radius: .6rem; line-height: 1.25; flex: 1 0 auto;
+  max-width: 13rem;
   border: 1px solid color-mix(in srgb, currentColor 12%, transparent);
   background: color-mix(in srgb, currentColor 3%, transparent); font-size: .86rem}}
 .strip small, .grid small {{display: block; opacity: .65; font-size: .74rem; white-space: nowrap}}
@@ -82,9 +76,8 @@ def name(sensor_type: str) -> str:
     return NAMES.get(sensor_type, sensor_type.replace("_", " ").capitalize())
 
 
-def heading(sensor_type: str) -> str:
+def heading(sensor_type: str, unit: str | None) -> str:
     """Return a sensor type with its unit, where that is known."""
-    unit = UNITS.get(sensor_type)
     return f"{name(sensor_type)} ({unit})" if unit else name(sensor_type)
 
 

@@ -84,16 +84,21 @@ def ml_totals(database: Database, selection: Selection) -> Rows:
     )
 
 
+# Each sensor once, found by hopping along the sensor index: no table is read through.
+_EACH_SENSOR = (
+    "WITH RECURSIVE sensors AS ("
+    " (SELECT sensor_id FROM sensor_readings ORDER BY sensor_id LIMIT 1)"
+    " UNION ALL SELECT (SELECT r.sensor_id FROM sensor_readings r"
+    " WHERE r.sensor_id > s.sensor_id ORDER BY r.sensor_id LIMIT 1)"
+    " FROM sensors s WHERE s.sensor_id IS NOT NULL)"
+)
+
+
 def latest_readings(database: Database, selection: Selection) -> Rows:
     """Return each sensor's last value and its last 30, found by hopping along the sensor index."""
     return fetch(
         database,
-        "WITH RECURSIVE sensors AS ("
-        " (SELECT sensor_id FROM sensor_readings ORDER BY sensor_id LIMIT 1)"
-        " UNION ALL SELECT (SELECT r.sensor_id FROM sensor_readings r"
-        " WHERE r.sensor_id > s.sensor_id ORDER BY r.sensor_id LIMIT 1)"
-        " FROM sensors s WHERE s.sensor_id IS NOT NULL)"
-        " SELECT s.sensor_id, last.* FROM (SELECT sensor_id FROM sensors"
+        f"{_EACH_SENSOR} SELECT s.sensor_id, last.* FROM (SELECT sensor_id FROM sensors"
         " WHERE sensor_id IS NOT NULL LIMIT %(most)s) AS s, LATERAL ("
         " SELECT min(sensor_type) AS sensor_type, min(location) AS location,"
         " min(unit) AS unit, max(timestamp) AS timestamp,"
@@ -103,6 +108,18 @@ def latest_readings(database: Database, selection: Selection) -> Rows:
         " AND r.timestamp < %(end)s ORDER BY timestamp DESC LIMIT 30) AS recent) AS last"
         f" WHERE timestamp IS NOT NULL AND{WHERE} ORDER BY location, sensor_type, s.sensor_id",
         selection.parameters | {"most": MAX_SENSORS},
+    )
+
+
+def units(database: Database) -> Rows:
+    """Return the units in which the sensors of each type last measured."""
+    return fetch(
+        database,
+        f"{_EACH_SENSOR} SELECT DISTINCT last.sensor_type, last.unit"
+        " FROM (SELECT sensor_id FROM sensors WHERE sensor_id IS NOT NULL LIMIT %(most)s) AS s,"
+        " LATERAL (SELECT sensor_type, unit FROM sensor_readings r"
+        " WHERE r.sensor_id = s.sensor_id ORDER BY timestamp DESC LIMIT 1) AS last LIMIT 200",
+        {"most": MAX_SENSORS},
     )
 
 

@@ -48,7 +48,7 @@ def test_no_type_has_the_colour_of_anomalies():
 
 
 def test_windows_that_are_still_open_are_dotted_from_the_last_closed_one_on():
-    chart = charts.bands(windows([True, True, False]), "co2")
+    chart = charts.bands(windows([True, True, False]), "co2", "x")
     assert kinds(chart) == {"closed": 2, "open": 1, "provisional": 2}
     dashes = [layer["mark"].get("strokeDash") for layer in chart.spec["layer"]]
     assert [2, 3] in dashes
@@ -56,7 +56,7 @@ def test_windows_that_are_still_open_are_dotted_from_the_last_closed_one_on():
 
 @pytest.mark.parametrize(("closed", "provisional"), [([False], 1), ([True], 0)])
 def test_bands_of_one_window_are_drawn(closed, provisional):
-    assert kinds(charts.bands(windows(closed), "co2")).get("provisional", 0) == provisional
+    assert kinds(charts.bands(windows(closed), "co2", "x")).get("provisional", 0) == provisional
 
 
 def series(*places):
@@ -77,7 +77,7 @@ def anomaly(**changes):
 
 
 def test_lines_carry_the_names_of_places_and_anomalies_their_reason():
-    chart = charts.lines(series("Hall", "Lab"), anomaly(), "co2")
+    chart = charts.lines(series("Hall", "Lab"), anomaly(), "co2", "x")
     assert kinds(chart) == {"line": 2, "label": 2, "anomaly": 1}
     marked = chart.data[chart.data["kind"] == "anomaly"].iloc[0]
     assert (marked["value"], marked["sensor"], marked["reason"]) == (9.0, HOSTILE, "spike")
@@ -86,16 +86,16 @@ def test_lines_carry_the_names_of_places_and_anomalies_their_reason():
 
 def test_a_single_line_and_a_crowd_of_lines_go_without_names():
     for places in (["Lab"], [f"place {i}" for i in range(charts.MAX_LABELS + 1)]):
-        assert "label" not in kinds(charts.lines(series(*places), pd.DataFrame(), "co2"))
+        assert "label" not in kinds(charts.lines(series(*places), pd.DataFrame(), "co2", "x"))
 
 
 def test_new_data_leave_the_specification_as_it_is():
     # Else the browser draws a new chart: it flickers, and forgets what was zoomed into.
-    one = charts.lines(series("Hall", "Lab"), pd.DataFrame(), "co2")
+    one = charts.lines(series("Hall", "Lab"), pd.DataFrame(), "co2", "x")
     more = pd.concat([series("Hall", "Lab").assign(mean=5.0), series("Hall", "Lab")])
-    other = charts.lines(more, anomaly(), "co2")
+    other = charts.lines(more, anomaly(), "co2", "x")
     assert one.spec == other.spec and one.alt == other.alt
-    bands = [charts.bands(windows([True] * n + [False]), "co2") for n in (30, 31)]
+    bands = [charts.bands(windows([True] * n + [False]), "co2", "x") for n in (30, 31)]
     assert bands[0].spec == bands[1].spec and bands[0].alt == bands[1].alt
     assert one.can_zoom and bands[0].can_zoom
 
@@ -139,14 +139,16 @@ def test_scores_below_the_threshold_are_marked_and_the_threshold_is_drawn():
 
 
 def test_hours_without_data_stay_blank_and_one_hour_is_enough():
-    chart = comparisons.hours(pd.DataFrame({"sensor_type": ["co2"], "hour": [5], "mean": [400.0]}))
+    chart = comparisons.hours(
+        pd.DataFrame({"sensor_type": ["co2"], "hour": [5], "mean": [400.0]}), {"co2": "CO₂"}
+    )
     assert [text for text in chart.data["text"] if text] == ["400"]
     assert chart.data["signed"].notna().sum() == 1
 
 
 def test_boxes_and_counts_have_a_row_a_place():
     table = pd.DataFrame({"location": ["Lab"], "quantiles": [[1, 2, 3, 4, 5]]})
-    assert comparisons.boxes(table, "co2").data["q50"].tolist() == [3.0]
+    assert comparisons.boxes(table, "co2", "x").data["q50"].tolist() == [3.0]
     counts = pd.DataFrame({"location": ["A", "B"], "sensor_type": "co2", "anomalies": [0, 4]})
     assert comparisons.counts(counts, "anomalies", "x").data["share"].tolist() == [0.0, 1.0]
 
@@ -229,6 +231,7 @@ def test_a_service_is_what_its_last_heartbeat_says_and_how_old_it_is(state, age_
 def test_a_payload_is_shown_whatever_its_bytes():
     assert readable(b"\xff\x00a\n") == "\\xff\\x00a\\n"
     assert readable(None) == "(none: a tombstone)"
+    assert readable(b"") == "(empty)"
 
 
 @pytest.mark.parametrize(
