@@ -42,6 +42,7 @@ def _correlations(table: pd.DataFrame) -> None:
             one, f"{place} · n = {one['window_count'].max():.0f}"
         )
         for place, one in table.groupby("location")
+        if one["correlation"].notna().any()
     }
     if len(figures) > 1:
         pairs = table.groupby(["sensor_type_a", "sensor_type_b"], as_index=False)

@@ -16,12 +16,17 @@ def draw(chart: Chart, key: str) -> None:
     zoom: dict[str, Any] = {"on_select": "rerun", "selection_mode": ZOOM["name"]}
     st.vega_lite_chart(
         chart.data,
-        chart.spec,
+        chart.spec | {"config": chart.spec["config"] | {"text": {"color": _text_colour()}}},
         width="stretch",
         key=key,
         alt=chart.alt,
         **(zoom if chart.can_zoom else {}),
     )
+
+
+def _text_colour() -> str:
+    """Return the colour of text in charts, which Streamlit leaves black on its dark theme too."""
+    return "#E6EAF0" if st.context.theme.type == "dark" else "#1B2430"
 
 
 def in_columns(charts: Mapping[str, Chart], columns: int) -> None:

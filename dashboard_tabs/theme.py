@@ -66,6 +66,7 @@ STYLE = f"""
 .grid td.silent {{opacity: .5}}
 .grid b {{font-size: 1.12rem; font-weight: 600; font-variant-numeric: tabular-nums}}
 .grid i {{font-style: normal; font-size: .76rem; opacity: .65; margin-left: .2rem}}
+.grid .dot {{opacity: 1; margin-left: 0}}
 .grid img {{display: block; width: 100%; height: 22px; margin-top: .1rem}}
 </style>
 """
