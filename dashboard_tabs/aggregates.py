@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboard_tabs import charts, layout, theme
+from dashboard_tabs import charts, layout, states, theme
 from dashboard_tabs.data import Moment, Source
 from dashboard_tabs.filters import View
 from db import dashboard as queries
@@ -30,7 +30,10 @@ def render(source: Source, view: View, moment: Moment) -> None:
     selection = view.selection(moment)
     windows = source.frame(queries.windows, selection)
     if windows.empty:
-        st.info("No window in this range yet: the first appears seconds after the first reading.")
+        states.missing(
+            source,
+            "No window in this range yet: the first appears seconds after the first reading.",
+        )
         return
     st.markdown("##### Mean, ±1 standard deviation and min–max per window")
     st.caption(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from dashboard_tabs import comparisons, layout
+from dashboard_tabs import comparisons, layout, states
 from dashboard_tabs.data import Moment, Source
 from dashboard_tabs.filters import View
 from db import dashboard as queries
@@ -14,12 +14,12 @@ from db import dashboard as queries
 def render(source: Source, view: View, moment: Moment) -> None:
     """Draw the tab."""
     selection = view.selection(moment)
-    correlations = source.frame(queries.correlations, view.location)
-    _correlations(correlations)
     statistics = source.frame(queries.location_statistics, selection)
     if statistics.empty:
-        st.info("No window in this range yet.")
+        states.missing(source, "No window in this range yet.")
         return
+    correlations = source.frame(queries.correlations, view.location)
+    _correlations(correlations)
     _boxes(statistics, view)
     hours = source.frame(queries.hour_profile, selection)
     if len(hours):

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard_tabs import charts, comparisons, layout, theme
+from dashboard_tabs import charts, comparisons, layout, states, theme
 from dashboard_tabs.data import Moment, Source
 from dashboard_tabs.filters import View
 from db import dashboard as queries
@@ -22,7 +22,10 @@ def render(source: Source, view: View, moment: Moment) -> None:
     selection = view.selection(moment)
     table = source.frame(queries.agreement, selection)
     if table.empty:
-        st.info("No prediction in this range yet: start the detector with `python ml_detector.py`.")
+        states.missing(
+            source,
+            "No prediction in this range yet: start the detector with `python ml_detector.py`.",
+        )
         return
     models = source.frame(queries.models)
     _counts(table, models)
