@@ -63,7 +63,7 @@ def notice(moment: Moment) -> None:
 
 
 def missing(source: Source, text: str) -> None:
-    """Say why there is nothing to draw: ``text``, or that nobody knows while there is no database."""
+    """Say why there is nothing to draw: ``text``, or that there is no database to ask."""
     if source.problem is not None:
         text = "This view was not asked for before the database went away; it comes back with it."
     st.info(text)
