@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboard_tabs import charts, layout, theme
+from dashboard_tabs import charts, layout, states, theme
 from dashboard_tabs.data import Moment, Source
 from dashboard_tabs.filters import View
 from db import dashboard as queries
+from db.selecting import Selection, window_step_s
 
 _NAMES = {
     "time": "Window",
@@ -29,43 +30,55 @@ def render(source: Source, view: View, moment: Moment) -> None:
     selection = view.selection(moment)
     windows = source.frame(queries.windows, selection)
     if windows.empty:
-        st.info("No window in this range yet: the first appears seconds after the first reading.")
+        states.missing(
+            source,
+            "No window in this range yet: the first appears seconds after the first reading.",
+        )
         return
     st.markdown("##### Mean, ±1 standard deviation and min–max per window")
     st.caption(
-        "Dotted: windows that are still open, shown as far as they have come. All locations"
-        " together; choose one at the left to see its own."
-        if view.location is None
-        else "Dotted: windows that are still open, shown as far as they have come."
+        "Dotted on grey, or pale: windows that are still open, shown as far as they have come."
+        + (
+            " All locations together; choose one at the left to see its own."
+            if view.location is None
+            else ""
+        )
     )
-    figures = {
-        f"bands-{each}": charts.bands(one, theme.heading(str(each)))
+    drawn = {
+        f"bands-{each}": charts.bands(one, str(each), view.heading(str(each)))
         for each, one in windows.groupby("sensor_type")
     }
-    per_window = windows.groupby("time", as_index=False)[
-        ["readings", "rule_anomalies", "statistical_anomalies"]
-    ].sum()
+    per_window = windows.groupby("time", as_index=False).agg(
+        readings=("readings", "sum"),
+        rule_anomalies=("rule_anomalies", "sum"),
+        statistical_anomalies=("statistical_anomalies", "sum"),
+        is_closed=("is_closed", "all"),
+    )
+    step_s = window_step_s(selection)
     for column, title, colour in (
-        ("readings", "Readings per window", theme.ACCENT),
+        ("readings", "Readings per window", theme.NEUTRAL),
         ("rule_anomalies", "Flagged by the sensor's rule, per window", theme.ANOMALY),
-        ("statistical_anomalies", "Beyond 3σ of the windows before, per window", theme.WARNING),
+        ("statistical_anomalies", "Beyond 3σ of the windows before, per window", theme.ANOMALY),
     ):
-        figures[column] = charts.bars(per_window, {column: (title, colour)}, title)
-    layout.in_columns(figures, 2)
-    _table(source, selection)
-    _late(source)
+        drawn[column] = charts.bars(per_window, {column: (title, colour)}, title, step_s)
+    layout.in_columns(drawn, 2)
+    _table(source, view, selection)
+    _late(source, view)
 
 
-def _table(source: Source, selection: queries.Selection) -> None:
+def _table(source: Source, view: View, selection: Selection) -> None:
     st.markdown("##### Windows")
     table = source.frame(queries.window_table, selection)
     if table.empty:
         return
     st.dataframe(
-        table.rename(columns=_NAMES | {"window_start": "Window"}),
+        table.assign(sensor_type=table["sensor_type"].map(view.heading)).rename(
+            columns=_NAMES | {"window_start": "Window"}
+        ),
         hide_index=True,
         height=330,
         key="windows",
+        alt="The newest windows, one row per window, location and type",
         column_config={
             "Window": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm:ss"),
             **{
@@ -84,11 +97,26 @@ def _table(source: Source, selection: queries.Selection) -> None:
     )
 
 
-def _late(source: Source) -> None:
+def _late(source: Source, view: View) -> None:
     late = source.frame(queries.late_readings)
     st.markdown("##### Late readings")
     if late.empty:
         st.caption("None: no reading came after its window was final.")
         return
     st.caption("Came after their window was final: kept here, not counted in any window.")
-    st.dataframe(late, hide_index=True, height=220, key="late")
+    st.dataframe(
+        late.assign(sensor_type=late["sensor_type"].map(view.heading)),
+        hide_index=True,
+        height=220,
+        key="late",
+        alt="The newest late readings",
+        column_config={
+            "arrived": st.column_config.DatetimeColumn("Arrived", format="YYYY-MM-DD HH:mm:ss"),
+            "timestamp": st.column_config.DatetimeColumn("Measured", format="YYYY-MM-DD HH:mm:ss"),
+            "sensor_id": "Sensor",
+            "location": "Location",
+            "sensor_type": "Type",
+            "value": st.column_config.NumberColumn("Value", format="%.2f"),
+            "late_by_seconds": st.column_config.NumberColumn("Late by (s)", format="localized"),
+        },
+    )

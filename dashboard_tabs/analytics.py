@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from dashboard_tabs import charts, layout, theme
+from dashboard_tabs import comparisons, layout, states
 from dashboard_tabs.data import Moment, Source
 from dashboard_tabs.filters import View
 from db import dashboard as queries
@@ -14,18 +14,21 @@ from db import dashboard as queries
 def render(source: Source, view: View, moment: Moment) -> None:
     """Draw the tab."""
     selection = view.selection(moment)
-    _correlations(source, view)
     statistics = source.frame(queries.location_statistics, selection)
     if statistics.empty:
-        st.info("No window in this range yet.")
+        states.missing(source, "No window in this range yet.")
         return
-    _boxes(statistics)
-    _hours(source, selection)
-    _statistics(statistics)
+    correlations = source.frame(queries.correlations, view.location)
+    _correlations(correlations)
+    _boxes(statistics, view)
+    hours = source.frame(queries.hour_profile, selection)
+    if len(hours):
+        headings = {each: view.heading(each) for each in hours["sensor_type"]}
+        layout.draw(comparisons.hours(hours, headings), "hours")
+    _statistics(statistics, correlations, hours, view)
 
 
-def _correlations(source: Source, view: View) -> None:
-    table = source.frame(queries.correlations, view.location)
+def _correlations(table: pd.DataFrame) -> None:
     st.markdown("##### Correlation between sensor types")
     if table.empty or table["correlation"].isna().all():
         st.caption("Comes with the third closed window of a location that has several types.")
@@ -35,45 +38,41 @@ def _correlations(source: Source, view: View) -> None:
         " With few windows (n) even a strong r may be chance."
     )
     figures = {
-        f"correlation-{place}": charts.correlation(
-            one, f"{theme.text(place)} · n = {one['window_count'].max():.0f}"
+        f"correlation-{place}": comparisons.correlation(
+            one, f"{place} · n = {one['window_count'].max():.0f}"
         )
         for place, one in table.groupby("location")
+        if one["correlation"].notna().any()
     }
     if len(figures) > 1:
         pairs = table.groupby(["sensor_type_a", "sensor_type_b"], as_index=False)
-        figures["correlation"] = charts.correlation(
+        figures["correlation"] = comparisons.correlation(
             pairs["correlation"].median(), f"Median of {len(figures)} locations"
         )
     layout.in_columns(figures, 3)
 
 
-def _boxes(statistics: pd.DataFrame) -> None:
+def _boxes(statistics: pd.DataFrame, view: View) -> None:
     st.markdown("##### Window means by location")
     st.caption("Box: the middle half; whiskers: 5th to 95th percentile.")
-    palette = charts.colours(statistics["location"])
     figures = {
-        f"boxes-{each}": charts.boxes(one, theme.heading(str(each)), palette)
-        for each, one in statistics.groupby("sensor_type")
+        f"boxes-{each}": comparisons.boxes(one, str(each), view.heading(str(each)))
+        for each, one in statistics.dropna(subset=["quantiles"]).groupby("sensor_type")
     }
-    figures["beyond"] = charts.counts(
+    figures["beyond"] = comparisons.counts(
         statistics, "statistical_anomalies", "Readings beyond 3σ of the windows before"
     )
     layout.in_columns(figures, 3)
 
 
-def _hours(source: Source, selection: queries.Selection) -> None:
-    hours = source.frame(queries.hour_profile, selection)
-    if len(hours):
-        st.plotly_chart(charts.hours(hours), key="hours")
-
-
-def _statistics(statistics: pd.DataFrame) -> None:
+def _statistics(
+    statistics: pd.DataFrame, correlations: pd.DataFrame, hours: pd.DataFrame, view: View
+) -> None:
     st.markdown("##### Statistics by location")
     table = statistics.drop(columns=["quantiles"])
     two_decimals = st.column_config.NumberColumn(format="%.2f")
     st.dataframe(
-        table.assign(sensor_type=table["sensor_type"].map(theme.heading)).rename(
+        table.assign(sensor_type=table["sensor_type"].map(view.heading)).rename(
             columns={
                 "location": "Location",
                 "sensor_type": "Type",
@@ -89,13 +88,22 @@ def _statistics(statistics: pd.DataFrame) -> None:
         ),
         hide_index=True,
         key="statistics",
+        alt="Statistics of each location and type",
         column_config={each: two_decimals for each in ("Mean", "Std dev", "Min", "Max")},
     )
-    st.download_button(
-        "Download these statistics as CSV",
-        table.to_csv(index=False),
-        "statistics.csv",
-        "text/csv",
-        icon=":material/download:",
-        on_click="ignore",
-    )
+    with st.container(horizontal=True):
+        for name, rows in {
+            "statistics": table,
+            "correlations": correlations,
+            "hours": hours,
+        }.items():
+            if len(rows):
+                st.download_button(
+                    f"Download the {name} as CSV",
+                    rows.to_csv(index=False),
+                    f"{name}.csv",
+                    "text/csv",
+                    key=f"download-{name}",
+                    icon=":material/download:",
+                    on_click="ignore",
+                )

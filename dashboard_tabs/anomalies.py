@@ -7,10 +7,11 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard_tabs import charts, layout, theme
+from dashboard_tabs import charts, comparisons, layout, states, theme
 from dashboard_tabs.data import Moment, Source
 from dashboard_tabs.filters import View
 from db import dashboard as queries
+from db.selecting import Selection, verdict_step_s
 
 # Rows of the table of anomalies; more would not be read.
 NEWEST = 100
@@ -21,25 +22,28 @@ def render(source: Source, view: View, moment: Moment) -> None:
     selection = view.selection(moment)
     table = source.frame(queries.agreement, selection)
     if table.empty:
-        st.info("No prediction in this range yet: start the detector with `python ml_detector.py`.")
+        states.missing(
+            source,
+            "No prediction in this range yet: start the detector with `python ml_detector.py`.",
+        )
         return
     models = source.frame(queries.models)
     _counts(table, models)
     who = {
         "both": ("both", theme.ANOMALY),
-        "ml_only": ("detector only", theme.ACCENT),
-        "rule_only": ("rule only", theme.WARNING),
+        "ml_only": ("detector only", theme.PALE_ANOMALY),
+        "rule_only": ("rule only", theme.QUIET),
     }
     layout.in_columns(
         {
             "agreement": charts.agreement(with_kappa(table)),
-            "who-flags": charts.bars(table, who, "Who flags"),
+            "who-flags": charts.bars(table, who, "Who flags", verdict_step_s(selection)),
         },
         2,
     )
-    _latest(source, selection)
+    _latest(source, view, selection)
     _scores(source, selection, models)
-    _models(models)
+    _models(view, models, source.frame(queries.verdicts_by_place, selection))
 
 
 def _counts(table: pd.DataFrame, models: pd.DataFrame) -> None:
@@ -47,11 +51,6 @@ def _counts(table: pd.DataFrame, models: pd.DataFrame) -> None:
     judged = total["both"] + total["ml_only"] + total["rule_only"] + total["neither"]
     agreed = (total["both"] + total["neither"]) / judged if judged else None
     kappa = cohens_kappa(total)
-    if total["without_verdict"]:
-        st.caption(
-            f"{theme.short(total['without_verdict'])} readings in this range have no verdict:"
-            " they came before their type's first model was fitted."
-        )
     with st.container(horizontal=True):
         for label, value in (
             ("Predictions", theme.short(judged)),
@@ -63,6 +62,11 @@ def _counts(table: pd.DataFrame, models: pd.DataFrame) -> None:
             ("Models", str(len(models))),
         ):
             st.metric(label, value, border=True, height="stretch")
+    if total["without_verdict"]:
+        st.caption(
+            f"{theme.short(total['without_verdict'])} readings in this range have no verdict:"
+            " they came before their type's first model was fitted."
+        )
 
 
 def cohens_kappa(counts: Any) -> float | None:
@@ -99,7 +103,7 @@ def with_kappa(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _latest(source: Source, selection: queries.Selection) -> None:
+def _latest(source: Source, view: View, selection: Selection) -> None:
     anomalies = source.frame(queries.anomalies, selection, NEWEST)
     st.markdown("##### Latest anomalies")
     if anomalies.empty:
@@ -107,7 +111,7 @@ def _latest(source: Source, selection: queries.Selection) -> None:
         return
     st.caption("Select a row to see the sensor around that time.")
     shown = anomalies.assign(
-        sensor_type=anomalies["sensor_type"].map(theme.heading),
+        sensor_type=anomalies["sensor_type"].map(view.heading),
         rule_based_anomaly=anomalies["rule_based_anomaly"].map({True: "flagged too", False: "–"}),
     )
     event = st.dataframe(
@@ -115,6 +119,7 @@ def _latest(source: Source, selection: queries.Selection) -> None:
         hide_index=True,
         height=300,
         key="anomalies",
+        alt="The newest anomalies; select one to see its surroundings",
         on_select="rerun",
         selection_mode="single-row",
         column_order=[
@@ -132,7 +137,7 @@ def _latest(source: Source, selection: queries.Selection) -> None:
             "location": "Location",
             "sensor_type": "Type",
             "value": st.column_config.NumberColumn("Value", format="%.2f"),
-            "reason": st.column_config.TextColumn("Reason", width="medium"),
+            "reason": st.column_config.TextColumn("Reason", width=330),
             "score": st.column_config.NumberColumn("Score", format="%.3f"),
             "rule_based_anomaly": "Sensor's rule",
             "sensor_id": "Sensor",
@@ -140,11 +145,12 @@ def _latest(source: Source, selection: queries.Selection) -> None:
     )
     _remember(event, anomalies)
     if chosen := st.session_state.get("surroundings"):
-        sensor_id, around = chosen
+        sensor_id, sensor_type, around = chosen
         history = source.frame(queries.sensor_history, sensor_id, around)
         if len(history):
-            title = f"{theme.text(sensor_id)} around {around:%Y-%m-%d %H:%M:%S}"
-            st.plotly_chart(charts.surroundings(history, title), key="surroundings-chart")
+            title = f"{sensor_id} around {around:%Y-%m-%d %H:%M:%S}"
+            chart = charts.surroundings(history, around, sensor_type, title)
+            layout.draw(chart, "surroundings-chart")
 
 
 def _remember(event: Any, anomalies: pd.DataFrame) -> None:
@@ -155,41 +161,57 @@ def _remember(event: Any, anomalies: pd.DataFrame) -> None:
         st.session_state["surroundings"] = None
         if rows and rows[0] < len(anomalies):
             row = anomalies.iloc[rows[0]]
-            st.session_state["surroundings"] = row["sensor_id"], row["timestamp"].to_pydatetime()
+            st.session_state["surroundings"] = (
+                row["sensor_id"],
+                row["sensor_type"],
+                row["timestamp"].to_pydatetime(),
+            )
 
 
-def _scores(source: Source, selection: queries.Selection, models: pd.DataFrame) -> None:
+def _scores(source: Source, selection: Selection, models: pd.DataFrame) -> None:
     scores = source.frame(queries.score_histogram, selection)
     if scores.empty:
         return
     st.markdown("##### Scores")
-    st.caption("The lower, the more anomalous; dashed: the present model's threshold.")
+    st.caption(
+        "The lower, the more anomalous; dashed: the present model's threshold. Of the newest"
+        f" {theme.short(scores['readings'].sum())} readings in this range."
+    )
     thresholds = {} if models.empty else models.set_index("sensor_type")["threshold"].to_dict()
     figures = {
-        f"scores-{each}": charts.histogram(one, thresholds.get(each), theme.name(str(each)))
+        f"scores-{each}": comparisons.histogram(one, thresholds.get(each), str(each))
         for each, one in scores.groupby("sensor_type")
     }
     layout.in_columns(figures, min(5, max(3, len(figures))))
 
 
-def _models(models: pd.DataFrame) -> None:
+def _models(view: View, models: pd.DataFrame, verdicts: pd.DataFrame) -> None:
     st.markdown("##### Models")
     if models.empty:
         st.caption("None fitted yet: a type's first model needs 50 readings.")
         return
+    by_type = verdicts.groupby("sensor_type")[["anomalies", "judged"]].sum()
+    share = (by_type["anomalies"] / by_type["judged"].where(by_type["judged"] > 0)).to_dict()
     st.dataframe(
-        models.assign(sensor_type=models["sensor_type"].map(theme.heading)),
+        models.assign(
+            flagged_now=models["sensor_type"].map(share),
+            sensor_type=models["sensor_type"].map(view.heading),
+        ),
         hide_index=True,
         key="models",
+        alt="The model of each sensor type",
         column_config={
             "sensor_type": "Type",
             "fitted_at": st.column_config.DatetimeColumn(
                 "Last training", format="YYYY-MM-DD HH:mm:ss"
             ),
-            "training_rows": "Readings learnt from",
+            "training_rows": st.column_config.NumberColumn(
+                "Readings learnt from", format="localized"
+            ),
             "duration_s": st.column_config.NumberColumn("Seconds", format="%.2f"),
             "threshold": st.column_config.NumberColumn("Threshold", format="%.3f"),
-            "flagged_share": st.column_config.NumberColumn("Flagged", format="percent"),
+            "flagged_share": st.column_config.NumberColumn("Flagged in training", format="percent"),
+            "flagged_now": st.column_config.NumberColumn("Flagged in this range", format="percent"),
             "drift": st.column_config.NumberColumn(
                 "Drift (PSI)",
                 format="%.2f",

@@ -1,344 +1,327 @@
-"""Tables to plotly figures. Pure: no database, no Streamlit, no clock."""
+"""Tables to charts over time. Pure: no database, no Streamlit, no clock."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pandas as pd
-import plotly.graph_objects as go
 
 from dashboard_tabs import theme
+from dashboard_tabs.vega import (
+    HEIGHT,
+    TIME_TIP,
+    ZOOM,
+    Chart,
+    Spec,
+    chart,
+    hover,
+    number,
+    only,
+    plain,
+    spread,
+    time,
+    tip,
+    top_legend,
+    utc,
+)
 
-HEIGHT = 220
-_MARGIN = {"l": 8, "r": 8, "t": 30, "b": 8}
-_GRID = "rgba(128,136,150,0.18)"
-# Blue for together, orange for opposed; grey where there is nothing; sign is also in the text.
-_DIVERGING = [[0, "#C46A1B"], [0.5, "rgba(128,136,150,0.10)"], [1, "#2457C5"]]
-_COUNTS = [[0, "rgba(215,38,61,0.04)"], [1, "rgba(215,38,61,0.85)"]]
-
-
-def _figure(title: str, height: int = HEIGHT) -> go.Figure:
-    figure = go.Figure()
-    figure.update_layout(
-        title={"text": title, "font": {"size": 14}, "x": 0, "xanchor": "left", "y": 0.98},
-        height=height,
-        margin=_MARGIN,
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        hovermode="x unified",
-        showlegend=False,
-        # What a person zoomed or hid stays as it is when new data come.
-        uirevision="kept",
-    )
-    figure.update_xaxes(showgrid=False, automargin=True, nticks=7)
-    figure.update_yaxes(gridcolor=_GRID, zeroline=False, automargin=True, nticks=5)
-    return figure
+# Names at the ends of lines; more lines than this tell theirs to the pointer only.
+MAX_LABELS = 8
+# Height of a line of text in those names, pixels.
+LABEL_GAP = 13
 
 
-def _time_axis(figure: go.Figure, times: pd.Series) -> go.Figure:
-    """Write the time of day below the axis, and the date too where there is more than one."""
-    if len(times):
-        one_day = times.min().date() == times.max().date()
-        figure.update_xaxes(type="date", tickformat="%H:%M" if one_day else "%H:%M<br>%b %d")
-    return figure
-
-
-def colours(names: Sequence[str]) -> dict[str, str]:
-    """Return a colour for each name, the same whatever the order; they repeat after seven."""
-    palette = theme.CATEGORIES
-    return {each: palette[i % len(palette)] for i, each in enumerate(sorted(set(names)))}
-
-
-def lines(
-    series: pd.DataFrame, anomalies: pd.DataFrame, title: str, palette: dict[str, str]
-) -> go.Figure:
-    """Return one line a location, anomalies as red points on top.
+def lines(series: pd.DataFrame, anomalies: pd.DataFrame, sensor_type: str, title: str) -> Chart:
+    """Return one line a location, in shades of the type's colour; anomalies are red crosses.
 
     Parameters
     ----------
     series : DataFrame
-        Columns location, time, mean.
+        Columns location, time, mean; of one sensor type.
     anomalies : DataFrame
         Columns timestamp, value, sensor_id, reason; may be empty.
+    sensor_type, title : str
+        The type, and what to write above.
     """
-    figure = _figure(title)
-    for location, one in series.groupby("location"):
-        figure.add_scatter(
-            x=one["time"],
-            y=one["mean"],
-            name=theme.text(location),
-            mode="lines" if len(one) > 1 else "markers",
-            line={"width": 1.5, "color": palette.get(str(location), theme.QUIET)},
-            hovertemplate="%{y:,.2f}",
+    places = sorted(series["location"].unique())
+    rows = series.rename(columns={"mean": "value"}).assign(kind="line", reason=None, sensor=None)
+    marks = pd.DataFrame(
+        {
+            "time": anomalies["timestamp"] if len(anomalies) else [],
+            "value": anomalies["value"] if len(anomalies) else [],
+            "location": anomalies["location"] if len(anomalies) else [],
+            "sensor": anomalies["sensor_id"] if len(anomalies) else [],
+            "reason": anomalies["reason"] if len(anomalies) else [],
+        }
+    ).assign(kind="anomaly")
+    parts = [rows, marks]
+    shown = 1 < len(places) <= MAX_LABELS
+    if shown:
+        parts.append(_labels(rows, marks))
+    data = pd.concat([each for each in parts if len(each)], ignore_index=True)
+    data["time"] = utc(data["time"])
+    scale = {"domain": places, "range": theme.shades(theme.colour(sensor_type), len(places))}
+    colour = {"field": "location", "type": "nominal", "scale": scale, "legend": None}
+    y = number("value", number_format=plain(data["value"]))
+    layers: list[Spec] = [
+        {
+            "transform": only("line"),
+            "params": [ZOOM],
+            "mark": {"type": "line", "strokeWidth": 1.6, "clip": True},
+            "encoding": {"x": time(), "y": y, "color": colour},
+        },
+        _crosses(y),
+        hover(y, [TIME_TIP, tip("location", "Location"), tip("value", "Mean", ",.2f")], "line"),
+    ]
+    if shown:
+        layers.append(
+            {
+                "transform": only("label"),
+                "mark": {"type": "text", "align": "left", "dx": 6, "fontSize": 11, "clip": False},
+                "encoding": {
+                    "x": {"value": "width"},
+                    "y": {"field": "at", "type": "quantitative"},
+                    "text": {"field": "label"},
+                    "color": colour,
+                },
+            }
         )
-    if len(anomalies):
-        figure.add_scatter(
-            x=anomalies["timestamp"],
-            y=anomalies["value"],
-            name="anomaly",
-            mode="markers",
-            marker={"color": theme.ANOMALY, "size": 5},
-            text=[theme.text(f"{s}: {r}") for s, r in anomalies[["sensor_id", "reason"]].values],
-            hovertemplate="%{y:,.2f} · %{text}",
-        )
-    return _time_axis(figure, series["time"])
+    alt = f"{title} over time, a line for each of {len(places)} locations, anomalies marked"
+    return chart(data, title, layers, alt, right=6)
 
 
-def bands(windows: pd.DataFrame, title: str) -> go.Figure:
+def _labels(rows: pd.DataFrame, marks: pd.DataFrame) -> pd.DataFrame:
+    """Return a row a location: its name, and where beside the end of its line it finds room."""
+    last = rows.sort_values("time").groupby("location", as_index=False).last()
+    seen = pd.concat([rows["value"], marks["value"]]) if len(marks) else rows["value"]
+    gap = LABEL_GAP * max(seen.max() - seen.min(), 1e-9) / (0.7 * HEIGHT)
+    return last.assign(
+        kind="label",
+        at=spread([float(each) for each in last["value"]], gap),
+        label=[theme.cut(each, 15) for each in last["location"]],
+    )
+
+
+def _crosses(y: Spec) -> Spec:
+    """Return anomalies as red crosses: told by their form too."""
+    return {
+        "transform": only("anomaly"),
+        "mark": {
+            "type": "point",
+            "shape": "M-1,-1L1,1M1,-1L-1,1",
+            "size": 34,
+            "strokeWidth": 1.6,
+            "color": theme.ANOMALY,
+            "clip": True,
+        },
+        "encoding": {
+            "x": time(),
+            "y": y,
+            "tooltip": [
+                TIME_TIP,
+                tip("sensor", "Sensor"),
+                tip("value", "Value", ",.2f"),
+                tip("reason", "Anomaly"),
+            ],
+        },
+    }
+
+
+def bands(windows: pd.DataFrame, sensor_type: str, title: str) -> Chart:
     """Return the windows' mean, ±1 standard deviation and min-max; what is still open is dotted.
 
     Parameters
     ----------
     windows : DataFrame
-        Columns time, mean, stddev, low, high, is_closed; of one sensor type, in order of time.
+        Columns time, mean, stddev, low, high, readings, is_closed; of one sensor type, in order of
+        time.
+    sensor_type, title : str
+        The type, and what to write above.
     """
-    figure = _figure(title)
-    time = windows["time"]
-    for low, high, alpha, label in (
-        (windows["low"], windows["high"], 0.10, "min–max"),
-        (
-            windows["mean"] - windows["stddev"],
-            windows["mean"] + windows["stddev"],
-            0.22,
-            "±1 standard deviation",
+    colour = theme.colour(sensor_type)
+    data = windows.assign(
+        time=utc(windows["time"]),
+        below=windows["mean"] - windows["stddev"],
+        above=windows["mean"] + windows["stddev"],
+        kind=windows["is_closed"].map({True: "closed", False: "open"}),
+        state=windows["is_closed"].map({True: "closed", False: "still open"}),
+    )
+    closed = int(windows["is_closed"].sum())
+    # The dotted part begins where the solid one ends.
+    provisional = data.iloc[max(0, closed - 1) :].assign(kind="provisional")
+    if closed == len(data):
+        provisional = provisional.iloc[:0]
+    data = pd.concat([data, provisional], ignore_index=True)
+    y = number("mean", number_format=plain(windows["high"]))
+    all_windows = [{"filter": "datum.kind !== 'provisional'"}]
+    layers: list[Spec] = [
+        _area(all_windows, y, "low", "high", colour, 0.13) | {"params": [ZOOM]},
+        _area(all_windows, y, "below", "above", colour, 0.26),
+        _provisional_ground(),
+        *(
+            {
+                "transform": only(kind),
+                "mark": {
+                    "type": "line",
+                    "color": colour,
+                    "strokeWidth": 2,
+                    "clip": True,
+                    "strokeDash": dash,
+                    "point": {"color": colour, "size": 22, "filled": kind == "closed"}
+                    if len(windows) < 25
+                    else False,
+                },
+                "encoding": {"x": time(), "y": y},
+            }
+            for kind, dash in (("closed", [1, 0]), ("provisional", [2, 3]))
         ),
-    ):
-        figure.add_scatter(x=time, y=high, mode="lines", line={"width": 0}, hoverinfo="skip")
-        figure.add_scatter(
-            x=time,
-            y=low,
-            mode="lines",
-            line={"width": 0},
-            fill="tonexty",
-            fillcolor=f"rgba(59,125,216,{alpha})",
-            hoverinfo="skip",
-            name=label,
-        )
-    closed = windows[windows["is_closed"]]
-    from_last_closed = windows.iloc[max(0, len(closed) - 1) :]
-    for part, dash, label in ((closed, "solid", "mean"), (from_last_closed, "dot", "open so far")):
-        figure.add_scatter(
-            x=part["time"],
-            y=part["mean"],
-            name=label,
-            mode="lines+markers" if len(part) < 3 else "lines",
-            line={"width": 2, "color": theme.ACCENT, "dash": dash},
-            customdata=part[["stddev", "low", "high", "readings"]],
-            hovertemplate="%{y:,.2f} ± %{customdata[0]:,.2f} (%{customdata[1]:,.2f} to"
-            " %{customdata[2]:,.2f}), %{customdata[3]:,} readings",
-        )
-    return _time_axis(figure, time)
+        hover(
+            y,
+            [
+                TIME_TIP,
+                tip("mean", "Mean", ",.2f"),
+                tip("stddev", "Standard deviation", ",.2f"),
+                tip("low", "Min", ",.2f"),
+                tip("high", "Max", ",.2f"),
+                tip("readings", "Readings", ",d"),
+                tip("state", "Window"),
+            ],
+        ),
+    ]
+    return chart(data, title, layers, f"{title}: mean, standard deviation and range per window")
 
 
-def bars(table: pd.DataFrame, columns: dict[str, tuple[str, str]], title: str) -> go.Figure:
-    """Return stacked bars over time.
+def _area(transform: list[Spec], y: Spec, low: str, high: str, colour: str, opacity: float) -> Spec:
+    return {
+        "transform": transform,
+        "mark": {"type": "area", "color": colour, "opacity": opacity, "clip": True, "line": False},
+        "encoding": {"x": time(), "y": y | {"field": low}, "y2": {"field": high}},
+    }
+
+
+def _provisional_ground() -> Spec:
+    """Return a grey ground below the windows that are still open."""
+    return {
+        "transform": [
+            *only("provisional"),
+            {
+                "aggregate": [
+                    {"op": "min", "field": "time", "as": "from"},
+                    {"op": "max", "field": "time", "as": "to"},
+                ]
+            },
+        ],
+        "mark": {"type": "rect", "color": theme.QUIET, "opacity": 0.10, "clip": True},
+        "encoding": {"x": time("from"), "x2": {"field": "to"}},
+    }
+
+
+def bars(
+    table: pd.DataFrame, columns: dict[str, tuple[str, str]], title: str, step_s: float
+) -> Chart:
+    """Return stacked bars over time; paler where the windows are still open.
 
     Parameters
     ----------
     table : DataFrame
-        Column time, and those of ``columns``.
+        Column time, perhaps is_closed, and those of ``columns``.
     columns : dict
         Column -> (label, colour).
+    title : str
+        Title.
+    step_s : float
+        Seconds that a bar stands for.
     """
-    figure = _figure(title)
-    for column, (label, colour) in columns.items():
-        figure.add_bar(x=table["time"], y=table[column], name=label, marker_color=colour)
-    figure.update_layout(barmode="stack", bargap=0.15, showlegend=len(columns) > 1, legend=_LEGEND)
-    figure.update_traces(marker_line_width=0)
-    return _time_axis(figure, table["time"])
-
-
-_LEGEND = {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 1, "xanchor": "right"}
-
-
-def counts(table: pd.DataFrame, value: str, title: str) -> go.Figure:
-    """Return a heatmap location × type of whole numbers, each written in its cell."""
-    grid = table.pivot_table(index="location", columns="sensor_type", values=value, fill_value=0)
-    figure = _figure(title, max(HEIGHT, 60 + 30 * len(grid)))
-    figure.add_heatmap(
-        z=grid.values,
-        x=[theme.name(column) for column in grid.columns],
-        y=[theme.text(place) for place in grid.index],
-        colorscale=_COUNTS,
-        zmin=0,
-        text=grid.values,
-        texttemplate="%{text:,.0f}",
-        hovertemplate="%{y}, %{x}: %{z:,.0f}<extra></extra>",
-        showscale=False,
-        xgap=3,
-        ygap=3,
+    closed = table["is_closed"] if "is_closed" in table else True
+    counts = table[list(columns)]
+    data = (
+        table.assign(is_closed=closed)[["time", "is_closed", *columns]]
+        .melt(["time", "is_closed"], var_name="kind", value_name="count")
+        .assign(label=lambda rows: rows["kind"].map({k: v[0] for k, v in columns.items()}))
     )
-    figure.update_yaxes(autorange="reversed", showgrid=False)
-    figure.update_layout(hovermode="closest")
-    return figure
+    # One on top of the other.
+    data["high"] = counts.cumsum(axis=1).melt()["value"].astype(float)
+    data["low"] = data["high"] - data["count"].astype(float)
+    data["time"] = utc(data["time"])
+    # A little air between the bars.
+    data["end"] = data["time"] + pd.to_timedelta(0.88 * step_s, unit="s")
+    labels = [label for label, _ in columns.values()]
+    layer: Spec = {
+        "params": [ZOOM],
+        "mark": {"type": "rect", "clip": True},
+        "encoding": {
+            "x": time(),
+            "x2": {"field": "end"},
+            "y": number("low", True, plain(data["high"])),
+            "y2": {"field": "high"},
+            "color": {
+                "field": "label",
+                "type": "nominal",
+                "scale": {"domain": labels, "range": [colour for _, colour in columns.values()]},
+                "legend": top_legend() if len(columns) > 1 else None,
+            },
+            "opacity": {"condition": {"test": "datum.is_closed", "value": 1}, "value": 0.4},
+            "tooltip": [TIME_TIP, tip("label", "What"), tip("count", "Number", ",d")],
+        },
+    }
+    return chart(data, title, [layer], f"{title}, over time")
 
 
-def correlation(table: pd.DataFrame, title: str) -> go.Figure:
-    """Return the symmetric heatmap of one location.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Columns sensor_type_a, sensor_type_b, correlation (may be missing).
-    """
-    other = table.rename(
-        columns={"sensor_type_a": "sensor_type_b", "sensor_type_b": "sensor_type_a"}
-    )
-    both = pd.concat([table, other])
-    types = sorted(both["sensor_type_a"].unique())
-    grid = both.pivot_table(
-        index="sensor_type_a", columns="sensor_type_b", values="correlation", dropna=False
-    ).reindex(index=types, columns=types)
-    names = [theme.name(each) for each in types]
-    figure = _figure(title, 290)
-    figure.add_heatmap(
-        z=grid.values,
-        x=names,
-        y=names,
-        zmin=-1,
-        zmax=1,
-        colorscale=_DIVERGING,
-        text=[[f"{r:+.2f}" if r == r else "" for r in row] for row in grid.values],
-        texttemplate="%{text}",
-        hovertemplate="%{y} with %{x}: %{z:+.3f}<extra></extra>",
-        hoverongaps=False,
-        showscale=False,
-        xgap=3,
-        ygap=3,
-    )
-    figure.update_yaxes(autorange="reversed", showgrid=False)
-    figure.update_layout(hovermode="closest")
-    return figure
-
-
-def histogram(scores: pd.DataFrame, threshold: float | None, title: str) -> go.Figure:
-    """Return how many readings have which score; what lies below the threshold in red.
-
-    Parameters
-    ----------
-    scores : DataFrame
-        Columns score, readings; of one sensor type.
-    """
-    figure = _figure(title, 190)
-    beyond = scores["score"] < (-2 if threshold is None else threshold)
-    figure.add_bar(
-        x=scores["score"],
-        y=scores["readings"],
-        width=0.009,
-        marker_color=[theme.ANOMALY if b else theme.ACCENT for b in beyond],
-        hovertemplate="score %{x:.2f}: %{y:,} readings<extra></extra>",
-    )
-    if threshold is not None:
-        figure.add_vline(x=threshold, line={"dash": "dash", "width": 1, "color": theme.ANOMALY})
-    figure.update_layout(hovermode="closest", bargap=0)
-    return figure
-
-
-def agreement(table: pd.DataFrame) -> go.Figure:
+def agreement(table: pd.DataFrame) -> Chart:
     """Return agreement and Cohen's kappa of detector and rule over time (columns time, ...)."""
-    figure = _figure("Agreement and Cohen's kappa over time")
-    for column, label, colour in (
-        ("agreement", "agreement", theme.QUIET),
-        ("kappa", "kappa", theme.ACCENT),
-    ):
-        figure.add_scatter(
-            x=table["time"],
-            y=table[column],
-            name=label,
-            mode="lines+markers" if len(table) < 3 else "lines",
-            line={"width": 2, "color": colour},
-            hovertemplate="%{y:.2f}",
-            connectgaps=False,
-        )
-    figure.update_layout(showlegend=True, legend=_LEGEND)
-    figure.update_yaxes(range=[-0.1, 1.05])
-    return _time_axis(figure, table["time"])
-
-
-def surroundings(history: pd.DataFrame, title: str) -> go.Figure:
-    """Return one sensor's readings (columns timestamp, value, is_anomaly)."""
-    figure = _figure(title, 260)
-    figure.add_scatter(
-        x=history["timestamp"],
-        y=history["value"],
-        mode="lines+markers",
-        marker={"size": 4},
-        line={"width": 1.5, "color": theme.ACCENT},
-        name="value",
-        hovertemplate="%{y:,.2f}",
+    data = table[["time", "agreement", "kappa"]].melt("time", var_name="kind", value_name="value")
+    data = data.assign(time=utc(data["time"]), value=data["value"].astype(float))
+    names = ["agreement", "kappa"]
+    y = number("value", number_format=".1f") | {"scale": {"domain": [-0.2, 1.05], "nice": False}}
+    layers: list[Spec] = [
+        {
+            "params": [ZOOM],
+            "mark": {
+                "type": "line",
+                "strokeWidth": 2,
+                "clip": True,
+                "point": {"size": 20} if len(table) < 25 else False,
+            },
+            "encoding": {
+                "x": time(),
+                "y": y,
+                "color": {
+                    "field": "kind",
+                    "type": "nominal",
+                    "scale": {"domain": names, "range": [theme.QUIET, theme.NEUTRAL]},
+                    "legend": top_legend(),
+                },
+            },
+        },
+        hover(y, [TIME_TIP, tip("kind", "What"), tip("value", "Value", ".2f")]),
+    ]
+    return chart(
+        data, "Agreement and Cohen's κ over time", layers, "Agreement of detector and rule"
     )
-    flagged = history[history["is_anomaly"].fillna(False).astype(bool)]
-    figure.add_scatter(
-        x=flagged["timestamp"],
-        y=flagged["value"],
-        mode="markers",
-        name="anomaly",
-        marker={"color": theme.ANOMALY, "size": 9},
-        hovertemplate="%{y:,.2f}",
-    )
-    return _time_axis(figure, history["timestamp"])
 
 
-def boxes(table: pd.DataFrame, title: str, palette: dict[str, str]) -> go.Figure:
-    """Return a box a location: quartiles, and whiskers to the 5th and 95th percentile.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Columns location, quantiles (5, 25, 50, 75, 95 %); of one sensor type.
-    """
-    figure = _figure(title, max(HEIGHT, 60 + 30 * len(table)))
-    for location, quantiles in table[["location", "quantiles"]].values:
-        low, first, median, third, high = quantiles
-        figure.add_box(
-            y=[theme.text(location)],
-            lowerfence=[low],
-            q1=[first],
-            median=[median],
-            q3=[third],
-            upperfence=[high],
-            orientation="h",
-            name=theme.text(location),
-            line={"width": 1.5, "color": palette.get(location, theme.QUIET)},
-        )
-    figure.update_layout(hovermode="closest")
-    figure.update_xaxes(showgrid=True, gridcolor=_GRID, nticks=6)
-    figure.update_yaxes(autorange="reversed", showgrid=False)
-    return figure
-
-
-def hours(table: pd.DataFrame) -> go.Figure:
-    """Return hour of day × type, coloured by the distance from the type's mean.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Columns sensor_type, hour (0..23, UTC), mean.
-    """
-    grid = table.pivot_table(index="sensor_type", columns="hour", values="mean").reindex(
-        columns=range(24)
-    )
-    spread = grid.std(axis=1).replace(0, pd.NA).astype(float)
-    distance = grid.sub(grid.mean(axis=1), axis=0).div(spread, axis=0).clip(-2, 2)
-    # A type seen in one hour only is at its mean.
-    distance = distance.mask(grid.notna() & distance.isna(), 0.0)
-    figure = _figure("Mean by hour of the day (UTC), last 7 days", 60 + 40 * max(3, len(grid)))
-    figure.add_heatmap(
-        z=distance.values,
-        x=[f"{hour:02d}" for hour in range(24)],
-        y=[theme.heading(each) for each in grid.index],
-        zmin=-2,
-        zmax=2,
-        colorscale=_DIVERGING,
-        text=[[theme.short(v) if v == v else "" for v in row] for row in grid.values],
-        texttemplate="%{text}",
-        hovertemplate="%{y}, %{x}:00: %{text}<extra></extra>",
-        hoverongaps=False,
-        showscale=False,
-        xgap=2,
-        ygap=3,
-    )
-    figure.update_xaxes(type="category", nticks=24)
-    figure.update_yaxes(autorange="reversed", showgrid=False)
-    figure.update_layout(hovermode="closest")
-    return figure
+def surroundings(
+    history: pd.DataFrame, around: pd.Timestamp, sensor_type: str, title: str
+) -> Chart:
+    """Return one sensor's readings (columns timestamp, value, is_anomaly, reason) around a time."""
+    rows = history.rename(columns={"timestamp": "time"}).assign(kind="line")
+    flagged = rows[rows["is_anomaly"].fillna(False).astype(bool)].assign(kind="anomaly")
+    here = pd.DataFrame({"time": [around], "kind": ["here"]})
+    data = pd.concat([each for each in (rows, flagged, here) if len(each)], ignore_index=True)
+    data["time"] = utc(data["time"])
+    colour = theme.colour(sensor_type)
+    y = number("value", number_format=plain(rows["value"]))
+    layers: list[Spec] = [
+        {
+            "transform": only("here"),
+            "mark": {"type": "rule", "color": theme.QUIET, "strokeDash": [4, 3]},
+            "encoding": {"x": time()},
+        },
+        {
+            "transform": only("line"),
+            "params": [ZOOM],
+            "mark": {"type": "line", "color": colour, "strokeWidth": 1.5, "clip": True},
+            "encoding": {"x": time(), "y": y},
+        },
+        _crosses(y),
+        hover(y, [TIME_TIP, tip("value", "Value", ",.2f"), tip("score", "Score", ".3f")], "line"),
+    ]
+    return chart(data, title, layers, f"{title}, anomalies marked", height=260)

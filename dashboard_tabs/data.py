@@ -18,7 +18,7 @@ import pandas as pd
 
 from db import dashboard as queries
 from db.connection import Database, DatabaseUnavailable
-from db.dashboard import Rows, Selection
+from db.selecting import Rows, Selection
 
 log = logging.getLogger(__name__)
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import streamlit as st
 
 from dashboard_tabs import theme
 from dashboard_tabs.data import Moment, Source
 from db import dashboard as queries
-from db.dashboard import Selection
+from db.selecting import Selection
 
 ALL = "All"
 RANGES_MINUTES = {
@@ -31,6 +32,11 @@ class View:
     sensor_type: str | None
     minutes: int
     refresh_seconds: int | None
+    units: Mapping[str, str] = field(default_factory=dict)
+
+    def heading(self, sensor_type: str) -> str:
+        """Return a sensor type with the unit of its readings."""
+        return theme.heading(sensor_type, self.units.get(sensor_type))
 
     def selection(self, moment: Moment) -> Selection:
         """Return the range and the filters as of a moment."""
@@ -46,10 +52,19 @@ def choices(source: Source) -> tuple[list[str], list[str]]:
     )
 
 
+def units(source: Source) -> dict[str, str]:
+    """Return the unit of each sensor type whose sensors all measure in the same."""
+    found: dict[str, set[str]] = {}
+    for row in source.rows(queries.units):
+        found.setdefault(row["sensor_type"], set()).add(row["unit"])
+    return {each: next(iter(some)) for each, some in found.items() if len(some) == 1}
+
+
 def sidebar(source: Source, default_refresh_seconds: int) -> View:
     """Draw the filters and return what they are set to."""
     locations, sensor_types = choices(source)
     st.session_state["choices"] = (locations, sensor_types)
+    known_units = units(source)
     refreshes = sorted({*REFRESH_SECONDS, default_refresh_seconds})
     with st.sidebar:
         st.markdown("### :material/sensors: Sensor pipeline")
@@ -57,7 +72,9 @@ def sidebar(source: Source, default_refresh_seconds: int) -> View:
         sensor_type = st.selectbox(
             "Sensor type",
             [ALL, *sensor_types],
-            format_func=lambda each: each if each == ALL else theme.heading(each),
+            format_func=lambda each: (
+                each if each == ALL else theme.heading(each, known_units.get(each))
+            ),
             key="type",
             bind="query-params",
         )
@@ -79,10 +96,22 @@ def sidebar(source: Source, default_refresh_seconds: int) -> View:
             bind="query-params",
         )
         paused = st.toggle("Pause", key="paused", bind="query-params")
-        st.caption("All times are UTC. The address of this page holds these filters.")
+        st.caption(
+            f"All times are UTC{_own_clock()}. The address of this page holds these filters."
+        )
     return View(
         None if location in (ALL, None) else location,
         None if sensor_type in (ALL, None) else sensor_type,
         RANGES_MINUTES[chosen or "15m"],
         None if paused else refresh or default_refresh_seconds,
+        known_units,
     )
+
+
+def _own_clock() -> str:
+    """Return how the clock of the person who looks differs from UTC, as far as that is known."""
+    zone, offset = st.context.timezone, st.context.timezone_offset
+    if not zone or not offset:
+        return ""
+    hours, minutes = divmod(abs(offset), 60)
+    return f"; your clock ({zone}) shows UTC{'-' if offset > 0 else '+'}{hours}:{minutes:02d}"

@@ -23,12 +23,17 @@ def render(source: Source, view: View, moment: Moment) -> None:
     _dead_letters(source)
 
 
+_LATENCY = "Consumer: from sent to stored. Detector: from stored to judged, newest 500 readings."
+
+
 def _services(source: Source) -> None:
     st.markdown("##### Services")
+    judged = (source.rows(queries.verdict_latency) or [{}])[0]
     rows = []
     for service, processes in by_service(source).items():
         for row in processes or [{"state": None, "age_s": None, "details": {}, "instance": "–"}]:
             details = row["details"]
+            own = judged if service == "ml_detector" else {}
             _, word = verdict(row["state"], row["age_s"] or 0.0)
             rows.append(
                 {
@@ -39,12 +44,31 @@ def _services(source: Source) -> None:
                     "Readings": details.get("readings"),
                     "Readings/s": details.get("readings_per_s"),
                     "Lag": details.get("lag"),
-                    "p50 (ms)": details.get("latency_ms_p50"),
-                    "p99 (ms)": details.get("latency_ms_p99"),
+                    "p50 (ms)": details.get("latency_ms_p50", own.get("p50")),
+                    "p99 (ms)": details.get("latency_ms_p99", own.get("p99")),
                     "Last error": details.get("last_error") or "–",
                 }
             )
-    st.dataframe(pd.DataFrame(rows), hide_index=True, key="services", placeholder="–")
+    whole = st.column_config.NumberColumn(format="localized")
+    st.dataframe(
+        pd.DataFrame(rows),
+        hide_index=True,
+        key="services",
+        placeholder="–",
+        alt="Each process of each service",
+        column_config={
+            "Readings": whole,
+            "Lag": whole,
+            "Readings/s": st.column_config.NumberColumn(format="%.1f"),
+            "p50 (ms)": st.column_config.NumberColumn(
+                "Latency p50 (ms)", format="%.0f", help=_LATENCY
+            ),
+            "p99 (ms)": st.column_config.NumberColumn(
+                "Latency p99 (ms)", format="%.0f", help=_LATENCY
+            ),
+            "Last error": st.column_config.TextColumn(width="medium"),
+        },
+    )
 
 
 def _offsets(source: Source) -> None:
@@ -58,6 +82,7 @@ def _offsets(source: Source) -> None:
         hide_index=True,
         height=330,
         key="offsets",
+        alt="How far each service has read each partition",
         placeholder="–",
         column_config={
             "consumer_group": "Service",
@@ -96,6 +121,7 @@ def _tables(source: Source) -> None:
         hide_index=True,
         height=294,
         key="tables",
+        alt="Estimated rows and size of each table",
         column_config={
             "table_name": "Table",
             "rows": st.column_config.NumberColumn("Rows", format="localized"),
@@ -121,6 +147,7 @@ def _dead_letters(source: Source) -> None:
         hide_index=True,
         height=300,
         key="dead-letters",
+        alt="The newest rejected messages",
         column_config={
             "created_at": st.column_config.DatetimeColumn("Rejected", format="MM-DD HH:mm:ss"),
             "partition": "Partition",
@@ -137,5 +164,7 @@ def readable(payload: bytes | memoryview | None) -> str:
     """Return bytes as text; what is not printable is escaped."""
     if payload is None:
         return "(none: a tombstone)"
+    if not len(payload):
+        return "(empty)"
     text = bytes(payload).decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

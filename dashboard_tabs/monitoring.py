@@ -9,10 +9,11 @@ from urllib.parse import quote
 import pandas as pd
 import streamlit as st
 
-from dashboard_tabs import charts, layout, theme
+from dashboard_tabs import charts, comparisons, layout, theme
 from dashboard_tabs.data import Moment, Source
 from dashboard_tabs.filters import View
 from db import dashboard as queries
+from db.selecting import MAX_MARKS, MAX_RAW_READINGS, MAX_SENSORS, Selection
 
 # A sensor that said nothing for this long is shown as silent.
 SILENT_AFTER = timedelta(seconds=60)
@@ -30,11 +31,11 @@ def render(source: Source, view: View, moment: Moment) -> None:
     st.markdown("##### Latest reading of every sensor")
     flagged = {} if anomalies.empty else anomalies.groupby("sensor_id")["timestamp"].max().to_dict()
     st.html(grid(sensors, flagged, selection.end))
-    _charts(source, selection, totals, anomalies)
+    _charts(source, view, selection, totals, anomalies)
 
 
 def _figures(
-    source: Source, selection: queries.Selection, totals: dict[bool, Any], sensors: list[Any]
+    source: Source, selection: Selection, totals: dict[bool, Any], sensors: list[Any]
 ) -> None:
     flagged = {r["is_current"]: r["anomalies"] for r in source.rows(queries.ml_totals, selection)}
     now, before = totals.get(True), totals.get(False)
@@ -52,9 +53,15 @@ def _figures(
     if share is not None and before:
         points = f"{100 * (share - anomalies_before / before['readings']):+.1f} points"
     active = sum(s["timestamp"] > selection.end - SILENT_AFTER for s in sensors)
-    known = f"{len(sensors)}{'+' if len(sensors) >= queries.MAX_SENSORS else ''}"
+    known = f"{len(sensors)}{'+' if len(sensors) >= MAX_SENSORS else ''}"
+    silent = len(sensors) - active
     with st.container(horizontal=True):
-        _metric("Readings", theme.short(readings))
+        _metric(
+            "Readings",
+            theme.short(readings),
+            change(readings, before and before["readings"]),
+            "off",
+        )
         _metric(
             "Readings/s",
             theme.short(per_second),
@@ -70,8 +77,21 @@ def _figures(
             "inverse",
         )
         _metric("Anomaly rate", "–" if share is None else f"{share:.1%}", points, "inverse")
-        _metric("Active sensors", f"{active} of {known}")
-        _metric("Locations", str(now["locations"]) if now else "0")
+        _metric(
+            "Active sensors", f"{active} of {known}", f"{silent} silent" if silent else None, "off"
+        )
+        _metric(
+            "Locations",
+            str(now["locations"]) if now else "0",
+            more(now, before),
+            "off",
+        )
+
+
+def more(now: dict[str, Any] | None, before: dict[str, Any] | None) -> str | None:
+    """Return how many locations came or went, None where nothing changed."""
+    difference = now["locations"] - before["locations"] if now and before else 0
+    return f"{difference:+d}" if difference else None
 
 
 def _metric(label: str, value: str, delta: str | None = None, colour: Any = "normal") -> None:
@@ -82,7 +102,8 @@ def _metric(label: str, value: str, delta: str | None = None, colour: Any = "nor
         delta_color=colour,
         border=True,
         height="stretch",
-        help="Change against the range of the same length before." if delta else None,
+        delta_arrow="off" if colour == "off" else "auto",
+        help="Below: the change against the range of the same length before." if delta else None,
     )
 
 
@@ -118,15 +139,20 @@ def grid(sensors: list[dict[str, Any]], flagged: dict[str, Any], end: Any) -> st
     cells: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for sensor in sensors:
         cells.setdefault((sensor["location"], sensor["sensor_type"]), []).append(sensor)
-    head = "".join(f"<th>{theme.text(theme.name(each))}</th>" for each in types)
+    head = "".join(
+        f'<th scope="col"><i class="dot" style="background:{theme.colour(each)}"></i>'
+        f"{theme.text(theme.name(each))}</th>"
+        for each in types
+    )
     body = "".join(
-        f'<tr><th class="place">{theme.text(place)}</th>'
+        f'<tr><th class="place" scope="row">{theme.text(place)}</th>'
         + "".join(_cell(cells.get((place, each), []), flagged, end) for each in types)
         + "</tr>"
         for place in sorted({s["location"] for s in sensors})
     )
-    head = f'<tr><th class="place"></th>{head}</tr>'
-    return f'<div class="scroll"><table class="grid">{head}{body}</table></div>'
+    head = f'<tr><td class="corner"></td>{head}</tr>'
+    label = 'aria-label="Latest reading of every sensor"'
+    return f'<div class="scroll"><table class="grid" {label}>{head}{body}</table></div>'
 
 
 def _cell(sensors: list[dict[str, Any]], flagged: dict[str, Any], end: Any) -> str:
@@ -136,17 +162,23 @@ def _cell(sensors: list[dict[str, Any]], flagged: dict[str, Any], end: Any) -> s
     last_anomaly = max(
         (flagged[s["sensor_id"]] for s in sensors if s["sensor_id"] in flagged), default=None
     )
-    state, colour = "", theme.ACCENT
+    state, colour = "", theme.colour(newest["sensor_type"])
     if newest["timestamp"] < end - SILENT_AFTER:
         state, colour = "silent", theme.QUIET
     elif newest["anomaly"] or (last_anomaly and last_anomaly > end - ANOMALOUS_FOR):
         state, colour = "anomalous", theme.ANOMALY
     others = f" · {len(sensors)} sensors" if len(sensors) > 1 else ""
-    about = f"{newest['sensor_id']}, {newest['timestamp']:%Y-%m-%d %H:%M:%S}{others} {state}"
+    about = f"{newest['sensor_id']}, {newest['timestamp']:%Y-%m-%d %H:%M:%S}{others}"
+    said = f'<span class="unseen">{state}</span>' if state else ""
     return (
-        f'<td class="{state}" title="{theme.text(about)}"><b>{newest["recent"][-1]:,.1f}</b>'
-        f"<i>{theme.text(newest['unit'])}</i>{sparkline(newest['recent'], colour)}</td>"
+        f'<td class="{state}" title="{theme.text(about)}"><b>{reading(newest["recent"][-1])}</b>'
+        f"<i>{theme.text(newest['unit'])}</i>{said}{sparkline(newest['recent'], colour)}</td>"
     )
+
+
+def reading(value: float) -> str:
+    """Return a measured value with as many decimals as fit into a cell."""
+    return f"{value:,.1f}" if abs(value) >= 10 else f"{value:,.2f}"
 
 
 def sparkline(values: list[float], colour: str) -> str:
@@ -166,35 +198,31 @@ def sparkline(values: list[float], colour: str) -> str:
 
 
 def _charts(
-    source: Source, selection: queries.Selection, totals: dict[bool, Any], anomalies: pd.DataFrame
+    source: Source,
+    view: View,
+    selection: Selection,
+    totals: dict[bool, Any],
+    anomalies: pd.DataFrame,
 ) -> None:
     readings = totals[True]["readings"] if True in totals else 0
-    by_window = readings > queries.MAX_RAW_READINGS
+    by_window = readings > MAX_RAW_READINGS
     series = source.frame(queries.window_series if by_window else queries.series, selection)
     if series.empty:
         return
-    palette = charts.colours(series["location"])
     st.markdown("##### Readings by type" + (", mean of each window" if by_window else ""))
-    st.html(legend(palette))
-    if len(anomalies) >= queries.MAX_MARKS:
-        st.caption(f"Marked: the newest {queries.MAX_MARKS:,} anomalies of this range.")
+    most = len(anomalies) >= MAX_MARKS
+    st.caption(
+        "Red crosses: the detector's anomalies"
+        + (f", the newest {MAX_MARKS:,}" if most else "")
+        + ". Drag to move in time, Shift + wheel to zoom, double click to go back."
+    )
     figures = {}
     for each, one in series.groupby("sensor_type"):
         some = anomalies[anomalies["sensor_type"] == each] if len(anomalies) else anomalies
-        figures[f"series-{each}"] = charts.lines(one, some, theme.heading(str(each)), palette)
-    distribution = source.frame(queries.anomaly_distribution, selection)
+        figures[f"series-{each}"] = charts.lines(one, some, str(each), view.heading(str(each)))
+    distribution = source.frame(queries.verdicts_by_place, selection)
     if len(distribution):
-        figures["distribution"] = charts.counts(
+        figures["distribution"] = comparisons.counts(
             distribution, "anomalies", "Anomalies by location and type"
         )
     layout.in_columns(figures, 2)
-
-
-def legend(palette: dict[str, str]) -> str:
-    """Return one legend for all charts that share a palette."""
-    keys = "".join(
-        f'<span style="margin-right:1rem"><i class="dot" style="background:{colour}"></i>'
-        f"{theme.text(name)}</span>"
-        for name, colour in [*palette.items(), ("anomaly", theme.ANOMALY)]
-    )
-    return f'<div style="font-size:.82rem;opacity:.85">{keys}</div>'

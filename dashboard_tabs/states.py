@@ -60,3 +60,10 @@ def notice(moment: Moment) -> None:
             f" ({theme.age(silent_s)}). Time ranges end with the data. Is the producer running?",
             icon=":material/schedule:",
         )
+
+
+def missing(source: Source, text: str) -> None:
+    """Say why there is nothing to draw: ``text``, or that there is no database to ask."""
+    if source.problem is not None:
+        text = "This view was not asked for before the database went away; it comes back with it."
+    st.info(text)

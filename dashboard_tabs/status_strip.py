@@ -66,7 +66,7 @@ def _service_cell(service: str, rows: list[dict[str, Any]]) -> str:
     if colour == "good" and len(rows) > 1:
         word = f"{len(rows)} running"
     elif word in ("down", "late", "stopped"):
-        word = f"{word}, seen {theme.age(newest['age_s'])} ago"
+        word = f"{word}, {theme.age(newest['age_s'])} ago"
     return (
         f'<div><i class="dot {colour}"></i>{theme.text(service)}<small>{theme.text(word)}</small>'
         "</div>"

@@ -8,23 +8,26 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from html import escape
 from typing import Any
+from zlib import crc32
 
 # After Okabe and Ito (2008), told apart by all kinds of colour vision; without their vermilion,
-# which is too near to the red of anomalies.
-CATEGORIES = ("#3B7DD8", "#E69F00", "#009E73", "#B26AA8", "#56B4E9", "#8A8D91", "#A6761D")
-ACCENT = "#3B7DD8"
+# which is too near to the red of anomalies. A sensor type has one colour, wherever it appears.
+COLOURS = {
+    "temperature": "#E69F00",
+    "humidity": "#3B7DD8",
+    "air_quality": "#009E73",
+    "pressure": "#B26AA8",
+    "co2": "#4FA9DC",
+}
+OTHER_COLOURS = ("#A6761D", "#7570B3", "#5E9C9C", "#8C9A3B")
+# What belongs to no type.
+NEUTRAL = "#6E7F99"
 ANOMALY = "#D7263D"
+PALE_ANOMALY = "#E88A97"
 WARNING = "#E08A00"
 GOOD = "#2E9E6B"
 QUIET = "#8A8D91"
 
-UNITS = {
-    "temperature": "°C",
-    "humidity": "%",
-    "air_quality": "AQI",
-    "pressure": "hPa",
-    "co2": "ppm",
-}
 NAMES = {"co2": "CO₂", "air_quality": "Air quality"}
 
 STYLE = f"""
@@ -32,7 +35,8 @@ STYLE = f"""
 .block-container {{padding: 2.2rem clamp(1rem, 3vw, 2.4rem) 3rem; max-width: 1500px}}
 @media (max-width: 640px) {{.block-container {{padding-top: 4.2rem}}}}
 .strip {{display: flex; flex-wrap: wrap; gap: .5rem; align-items: stretch}}
-.strip > div {{padding: .45rem .75rem; border-radius: .6rem; line-height: 1.25; flex: 1 0 auto;
+.strip > div {{padding: .45rem .65rem; border-radius: .6rem; line-height: 1.25; flex: 1 0 auto;
+  max-width: 13rem;
   border: 1px solid color-mix(in srgb, currentColor 12%, transparent);
   background: color-mix(in srgb, currentColor 3%, transparent); font-size: .86rem}}
 .strip small, .grid small {{display: block; opacity: .65; font-size: .74rem; white-space: nowrap}}
@@ -42,11 +46,16 @@ STYLE = f"""
 .good {{background: {GOOD}}} .warning {{background: {WARNING}}}
 .bad {{background: {ANOMALY}}} .quiet {{background: {QUIET}}}
 .scroll {{overflow-x: auto}}
-.grid {{border-collapse: separate; border-spacing: .4rem; width: 100%; min-width: 46rem;
-  margin: 0 -.4rem; table-layout: fixed}}
+.grid {{border-collapse: separate; border-spacing: .4rem; width: calc(100% + .8rem);
+  min-width: 46rem; margin: 0 -.4rem; table-layout: fixed}}
 .grid th {{font-weight: 500; font-size: .82rem; opacity: .75; text-align: left; padding: 0 .3rem;
   border: none}}
-.grid th.place {{width: 8.5rem}}
+.grid th.place, .grid td.corner {{width: 8.5rem}}
+.grid td.corner {{border: none; background: none}}
+.unseen {{position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%)}}
+[data-testid="stMetricValue"] {{font-size: 1.7rem; font-variant-numeric: tabular-nums}}
+[data-testid="stSidebar"] [data-testid="stButtonGroup"] button {{padding: .25rem .55rem;
+  min-height: 2.1rem}}
 .grid td {{padding: .4rem .6rem .2rem; border-radius: .55rem; overflow: hidden;
   border: 1px solid color-mix(in srgb, currentColor 11%, transparent);
   background: color-mix(in srgb, currentColor 2.5%, transparent)}}
@@ -57,6 +66,7 @@ STYLE = f"""
 .grid td.silent {{opacity: .5}}
 .grid b {{font-size: 1.12rem; font-weight: 600; font-variant-numeric: tabular-nums}}
 .grid i {{font-style: normal; font-size: .76rem; opacity: .65; margin-left: .2rem}}
+.grid .dot {{opacity: 1; margin-left: 0}}
 .grid img {{display: block; width: 100%; height: 22px; margin-top: .1rem}}
 </style>
 """
@@ -67,10 +77,37 @@ def name(sensor_type: str) -> str:
     return NAMES.get(sensor_type, sensor_type.replace("_", " ").capitalize())
 
 
-def heading(sensor_type: str) -> str:
+def heading(sensor_type: str, unit: str | None) -> str:
     """Return a sensor type with its unit, where that is known."""
-    unit = UNITS.get(sensor_type)
     return f"{name(sensor_type)} ({unit})" if unit else name(sensor_type)
+
+
+def colour(sensor_type: str) -> str:
+    """Return the colour of a sensor type: the same on every chart, whatever else there is."""
+    others = OTHER_COLOURS[crc32(sensor_type.encode()) % len(OTHER_COLOURS)]
+    return COLOURS.get(sensor_type, others)
+
+
+def shades(colour: str, count: int) -> list[str]:
+    """Return shades of a colour from dark to light; the colour itself for one.
+
+    >>> shades("#808080", 2)
+    ['#5a5a5a', '#b5b5b5']
+    """
+    if count < 2:
+        return [colour] * count
+    parts = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+    found = []
+    for step in range(count):
+        share = -0.3 + step * 0.72 / (count - 1)  # of black, then of white
+        mixed = [p * (1 + share) if share < 0 else p + (255 - p) * share for p in parts]
+        found.append("#" + "".join(f"{round(p):02x}" for p in mixed))
+    return found
+
+
+def cut(value: str, most: int) -> str:
+    """Return a text, shortened to at most ``most`` characters."""
+    return value if len(value) <= most else value[: most - 1].rstrip() + "…"
 
 
 def short(number: float | None, digits: int = 1) -> str:

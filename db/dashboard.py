@@ -5,83 +5,26 @@ Each returns rows as dictionaries. Times are naive datetimes in UTC, as in the t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
-from math import ceil
-from typing import Any
 
-from psycopg2.errors import InsufficientPrivilege, UndefinedTable
-from psycopg2.extras import RealDictCursor
-
-from db.connection import Database, DatabaseUnavailable
-
-Rows = list[dict[str, Any]]
-
-# What a chart can show and a browser can hold.
-MAX_POINTS = 240
-MAX_SENSORS = 120
-MAX_TABLE_ROWS = 500
-MAX_MARKS = 3000
-# Above this many readings in range a series is drawn from the windows instead of the readings.
-MAX_RAW_READINGS = 60_000
-
-
-@dataclass(frozen=True)
-class Selection:
-    """What the filters let through: a half-open range of event time, perhaps of one location."""
-
-    start: datetime
-    end: datetime
-    location: str | None = None
-    sensor_type: str | None = None
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """Parameters of the conditions below."""
-        return vars(self) | {"seconds": self.seconds}
-
-    @property
-    def seconds(self) -> float:
-        """Length of the range."""
-        return (self.end - self.start).total_seconds()
-
-
-_WHERE = (
-    " (%(location)s IS NULL OR location = %(location)s)"
-    " AND (%(sensor_type)s IS NULL OR sensor_type = %(sensor_type)s)"
+from db.connection import Database
+from db.selecting import (
+    IN_RANGE,
+    MAX_MARKS,
+    MAX_POINTS,
+    MAX_SCORES,
+    MAX_SENSORS,
+    MAX_TABLE_ROWS,
+    MEAN,
+    POOLED,
+    WHERE,
+    WINDOWS,
+    Rows,
+    Selection,
+    fetch,
+    verdict_step_s,
+    window_step_s,
 )
-_IN_RANGE = f" timestamp >= %(start)s AND timestamp < %(end)s AND{_WHERE}"
-_WINDOWS = f" window_start >= %(start)s AND window_start < %(end)s AND{_WHERE}"
-
-
-# Rows of sensor_aggregates made one: the moments of what they hold together.
-_MEAN = "(sum(avg_value * count_readings) / sum(count_readings))"
-_POOLED = (
-    f"sum(count_readings)::int AS readings, {_MEAN}::float AS mean,"
-    f" sqrt(greatest(0, sum((stddev_value ^ 2 + avg_value ^ 2) * count_readings)"
-    f" / sum(count_readings) - {_MEAN} ^ 2))::float AS stddev,"
-    " min(min_value)::float AS low, max(max_value)::float AS high,"
-    " sum(anomaly_count)::int AS rule_anomalies,"
-    " sum(statistical_anomalies)::int AS statistical_anomalies"
-)
-
-
-def fetch(database: Database, statement: str, parameters: dict[str, Any] | None = None) -> Rows:
-    """Return the rows of one statement.
-
-    Raises
-    ------
-    DatabaseUnavailable
-        When PostgreSQL does not answer, or has no tables yet.
-    """
-    try:
-        with database.transaction() as tx:
-            with tx.connection.cursor(cursor_factory=RealDictCursor) as rows:
-                rows.execute("SET LOCAL statement_timeout = '5s'")
-                rows.execute(statement, parameters)
-                return [dict(row) for row in rows.fetchall()]
-    except (UndefinedTable, InsufficientPrivilege) as problem:
-        raise DatabaseUnavailable("the tables are not there yet: start any service") from problem
 
 
 def newest_reading(database: Database) -> Rows:
@@ -116,17 +59,15 @@ def services(database: Database) -> Rows:
 
 
 def totals(database: Database, selection: Selection) -> Rows:
-    """Return readings and anomalies in range and in the range of the same length before it."""
+    """Return readings and locations in range and in the range of the same length before it."""
     return fetch(
         database,
-        "SELECT window_start >= %(start)s AS is_current, sum(count_readings)::float AS readings,"
-        " min(window_start) AS first_window,"
-        " sum(anomaly_count)::float AS rule_anomalies,"
-        " sum(statistical_anomalies)::float AS statistical_anomalies,"
-        " count(DISTINCT location) AS locations, count(DISTINCT sensor_type) AS sensor_types"
+        "SELECT is_current, sum(readings)::float AS readings, min(first_window) AS first_window,"
+        " count(*) AS locations FROM (SELECT window_start >= %(start)s AS is_current, location,"
+        " sum(count_readings) AS readings, min(window_start) AS first_window"
         " FROM sensor_aggregates WHERE window_start < %(end)s"
         " AND window_start >= %(start)s - make_interval(secs => %(seconds)s)"
-        f" AND{_WHERE} GROUP BY is_current",
+        f" AND{WHERE} GROUP BY 1, 2) AS per_location GROUP BY is_current",
         selection.parameters,
     )
 
@@ -135,24 +76,29 @@ def ml_totals(database: Database, selection: Selection) -> Rows:
     """Return the detector's anomalies in range and in the range before it."""
     return fetch(
         database,
-        "SELECT timestamp >= %(start)s AS is_current, count(*)::float AS anomalies"
-        " FROM ml_anomaly_predictions WHERE is_anomaly AND timestamp < %(end)s"
-        " AND timestamp >= %(start)s - make_interval(secs => %(seconds)s)"
-        f" AND{_WHERE} GROUP BY is_current",
+        "SELECT minute >= %(start)s AS is_current, sum(ml_only + both_flag)::float AS anomalies"
+        " FROM verdict_counts WHERE minute < %(end)s"
+        " AND minute >= %(start)s - make_interval(secs => %(seconds)s)"
+        f" AND{WHERE} GROUP BY is_current",
         selection.parameters,
     )
+
+
+# Each sensor once, found by hopping along the sensor index: no table is read through.
+_EACH_SENSOR = (
+    "WITH RECURSIVE sensors AS ("
+    " (SELECT sensor_id FROM sensor_readings ORDER BY sensor_id LIMIT 1)"
+    " UNION ALL SELECT (SELECT r.sensor_id FROM sensor_readings r"
+    " WHERE r.sensor_id > s.sensor_id ORDER BY r.sensor_id LIMIT 1)"
+    " FROM sensors s WHERE s.sensor_id IS NOT NULL)"
+)
 
 
 def latest_readings(database: Database, selection: Selection) -> Rows:
     """Return each sensor's last value and its last 30, found by hopping along the sensor index."""
     return fetch(
         database,
-        "WITH RECURSIVE sensors AS ("
-        " (SELECT sensor_id FROM sensor_readings ORDER BY sensor_id LIMIT 1)"
-        " UNION ALL SELECT (SELECT r.sensor_id FROM sensor_readings r"
-        " WHERE r.sensor_id > s.sensor_id ORDER BY r.sensor_id LIMIT 1)"
-        " FROM sensors s WHERE s.sensor_id IS NOT NULL)"
-        " SELECT s.sensor_id, last.* FROM (SELECT sensor_id FROM sensors"
+        f"{_EACH_SENSOR} SELECT s.sensor_id, last.* FROM (SELECT sensor_id FROM sensors"
         " WHERE sensor_id IS NOT NULL LIMIT %(most)s) AS s, LATERAL ("
         " SELECT min(sensor_type) AS sensor_type, min(location) AS location,"
         " min(unit) AS unit, max(timestamp) AS timestamp,"
@@ -160,8 +106,20 @@ def latest_readings(database: Database, selection: Selection) -> Rows:
         " (array_agg(anomaly ORDER BY timestamp DESC))[1] AS anomaly"
         " FROM (SELECT * FROM sensor_readings r WHERE r.sensor_id = s.sensor_id"
         " AND r.timestamp < %(end)s ORDER BY timestamp DESC LIMIT 30) AS recent) AS last"
-        f" WHERE timestamp IS NOT NULL AND{_WHERE} ORDER BY location, sensor_type, s.sensor_id",
+        f" WHERE timestamp IS NOT NULL AND{WHERE} ORDER BY location, sensor_type, s.sensor_id",
         selection.parameters | {"most": MAX_SENSORS},
+    )
+
+
+def units(database: Database) -> Rows:
+    """Return the units in which the sensors of each type last measured."""
+    return fetch(
+        database,
+        f"{_EACH_SENSOR} SELECT DISTINCT last.sensor_type, last.unit"
+        " FROM (SELECT sensor_id FROM sensors WHERE sensor_id IS NOT NULL LIMIT %(most)s) AS s,"
+        " LATERAL (SELECT sensor_type, unit FROM sensor_readings r"
+        " WHERE r.sensor_id = s.sensor_id ORDER BY timestamp DESC LIMIT 1) AS last LIMIT 200",
+        {"most": MAX_SENSORS},
     )
 
 
@@ -175,7 +133,7 @@ def series(database: Database, selection: Selection) -> Rows:
         "SELECT sensor_type, location,"
         " date_bin(make_interval(secs => %(step)s), timestamp, '2000-01-01') AS time,"
         " avg(value)::float AS mean FROM sensor_readings"
-        f" WHERE{_IN_RANGE} GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 LIMIT 20000",
+        f" WHERE{IN_RANGE} GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 LIMIT 20000",
         selection.parameters | {"step": max(1, round(selection.seconds / MAX_POINTS))},
     )
 
@@ -186,15 +144,10 @@ def window_series(database: Database, selection: Selection) -> Rows:
         database,
         "SELECT sensor_type, location,"
         " date_bin(make_interval(secs => %(step)s), window_start, '2000-01-01') AS time,"
-        f" {_MEAN}::float AS mean FROM sensor_aggregates"
-        f" WHERE{_WINDOWS} GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 LIMIT 20000",
-        selection.parameters | {"step": _minutes(selection)},
+        f" {MEAN}::float AS mean FROM sensor_aggregates"
+        f" WHERE{WINDOWS} GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 LIMIT 20000",
+        selection.parameters | {"step": window_step_s(selection)},
     )
-
-
-def _minutes(selection: Selection) -> int:
-    """Return the seconds of whole minutes that cut the range into at most ``MAX_POINTS`` steps."""
-    return 60 * max(1, ceil(selection.seconds / 60 / MAX_POINTS))
 
 
 def anomalies(database: Database, selection: Selection, limit: int = MAX_MARKS) -> Rows:
@@ -203,18 +156,20 @@ def anomalies(database: Database, selection: Selection, limit: int = MAX_MARKS) 
         database,
         "SELECT timestamp, sensor_id, sensor_type, location, value::float AS value,"
         " anomaly_score::float AS score, rule_based_anomaly, reason"
-        f" FROM ml_anomaly_predictions WHERE is_anomaly AND{_IN_RANGE}"
+        f" FROM ml_anomaly_predictions WHERE is_anomaly AND{IN_RANGE}"
         " ORDER BY timestamp DESC LIMIT %(limit)s",
         selection.parameters | {"limit": limit},
     )
 
 
-def anomaly_distribution(database: Database, selection: Selection) -> Rows:
-    """Return the detector's anomalies in range by location and type."""
+def verdicts_by_place(database: Database, selection: Selection) -> Rows:
+    """Return predictions with a verdict, and the detector's anomalies, by location and type."""
     return fetch(
         database,
-        "SELECT location, sensor_type, count(*)::int AS anomalies FROM ml_anomaly_predictions"
-        f" WHERE is_anomaly AND{_IN_RANGE} GROUP BY 1, 2 ORDER BY 1, 2 LIMIT 500",
+        "SELECT location, sensor_type, sum(ml_only + both_flag)::int AS anomalies,"
+        " sum(neither + rule_only + ml_only + both_flag)::int AS judged"
+        " FROM verdict_counts WHERE minute >= %(start)s AND minute < %(end)s"
+        f" AND{WHERE} GROUP BY 1, 2 ORDER BY 1, 2 LIMIT 500",
         selection.parameters,
     )
 
@@ -228,9 +183,9 @@ def windows(database: Database, selection: Selection) -> Rows:
         database,
         "SELECT sensor_type,"
         " date_bin(make_interval(secs => %(step)s), window_start, '2000-01-01') AS time,"
-        f" {_POOLED}, bool_and(is_closed) AS is_closed, bool_and(is_final) AS is_final"
-        f" FROM sensor_aggregates WHERE{_WINDOWS} GROUP BY 1, 2 ORDER BY 1, 2 LIMIT 10000",
-        selection.parameters | {"step": _minutes(selection)},
+        f" {POOLED}, bool_and(is_closed) AS is_closed"
+        f" FROM sensor_aggregates WHERE{WINDOWS} GROUP BY 1, 2 ORDER BY 1, 2 LIMIT 10000",
+        selection.parameters | {"step": window_step_s(selection)},
     )
 
 
@@ -242,7 +197,7 @@ def window_table(database: Database, selection: Selection) -> Rows:
         " stddev_value::float AS stddev, min_value::float AS low, max_value::float AS high,"
         " count_readings AS readings, anomaly_count AS rule_anomalies, statistical_anomalies,"
         " CASE WHEN is_final THEN 'final' WHEN is_closed THEN 'closed' ELSE 'open' END AS state"
-        f" FROM sensor_aggregates WHERE{_WINDOWS}"
+        f" FROM sensor_aggregates WHERE{WINDOWS}"
         " ORDER BY window_start DESC, location, sensor_type LIMIT %(limit)s",
         selection.parameters | {"limit": MAX_TABLE_ROWS},
     )
@@ -260,28 +215,30 @@ def late_readings(database: Database) -> Rows:
 
 def agreement(database: Database, selection: Selection) -> Rows:
     """Return, over equal steps of time, how detector and rule agree on the readings."""
-    step = max(1.0, selection.seconds / 60)
     return fetch(
         database,
-        "SELECT date_bin(make_interval(secs => %(step)s), timestamp, %(start)s) AS time,"
-        " count(*) FILTER (WHERE is_anomaly AND rule_based_anomaly)::float AS both,"
-        " count(*) FILTER (WHERE is_anomaly AND NOT rule_based_anomaly)::float AS ml_only,"
-        " count(*) FILTER (WHERE NOT is_anomaly AND rule_based_anomaly)::float AS rule_only,"
-        " count(*) FILTER (WHERE NOT is_anomaly AND NOT rule_based_anomaly)::float AS neither,"
-        " count(*) FILTER (WHERE is_anomaly IS NULL)::float AS without_verdict"
-        f" FROM ml_anomaly_predictions WHERE{_IN_RANGE} GROUP BY 1 ORDER BY 1",
-        selection.parameters | {"step": step},
+        "SELECT date_bin(make_interval(secs => %(step)s), minute, '2000-01-01') AS time,"
+        " sum(both_flag)::float AS both, sum(ml_only)::float AS ml_only,"
+        " sum(rule_only)::float AS rule_only, sum(neither)::float AS neither,"
+        " sum(without_verdict)::float AS without_verdict"
+        " FROM verdict_counts WHERE minute >= %(start)s AND minute < %(end)s"
+        f" AND{WHERE} GROUP BY 1 ORDER BY 1",
+        selection.parameters | {"step": verdict_step_s(selection)},
     )
 
 
 def score_histogram(database: Database, selection: Selection) -> Rows:
-    """Return how many readings in range have which score, per type, in steps of 0.01."""
+    """Return how many of the newest readings in range have which score, in steps of 0.01.
+
+    Of ``MAX_SCORES`` readings, whatever the range: their course is the same as that of more.
+    """
     return fetch(
         database,
         "SELECT sensor_type, round(anomaly_score, 2)::float AS score, count(*)::int AS readings"
-        f" FROM ml_anomaly_predictions WHERE anomaly_score IS NOT NULL AND{_IN_RANGE}"
-        " GROUP BY 1, 2 ORDER BY 1, 2 LIMIT 2000",
-        selection.parameters,
+        " FROM (SELECT sensor_type, anomaly_score FROM ml_anomaly_predictions"
+        f" WHERE{IN_RANGE} ORDER BY timestamp DESC LIMIT %(most)s) AS newest"
+        " WHERE anomaly_score IS NOT NULL GROUP BY 1, 2 ORDER BY 1, 2 LIMIT 2000",
+        selection.parameters | {"most": MAX_SCORES},
     )
 
 
@@ -289,15 +246,28 @@ def sensor_history(database: Database, sensor_id: str, around: datetime) -> Rows
     """Return one sensor's readings and verdicts around a time, at most 400."""
     return fetch(
         database,
-        "SELECT timestamp, value::float AS value, is_anomaly, anomaly_score::float AS score"
-        " FROM (SELECT r.timestamp, r.value, p.is_anomaly, p.anomaly_score FROM sensor_readings r"
-        " LEFT JOIN ml_anomaly_predictions p USING (source_id, log_offset)"
+        "SELECT timestamp, value::float AS value, is_anomaly, anomaly_score::float AS score, reason"
+        " FROM (SELECT r.timestamp, r.value, p.is_anomaly, p.anomaly_score, p.reason"
+        " FROM sensor_readings r LEFT JOIN ml_anomaly_predictions p USING (source_id, log_offset)"
         " WHERE r.sensor_id = %(sensor_id)s"
         " AND r.timestamp BETWEEN %(around)s - interval '15 minutes'"
         " AND %(around)s + interval '5 minutes'"
         " ORDER BY abs(extract(epoch FROM r.timestamp - %(around)s)) LIMIT 400) AS near"
         " ORDER BY timestamp",
         {"sensor_id": sensor_id, "around": around},
+    )
+
+
+def verdict_latency(database: Database) -> Rows:
+    """Return how long after their storing the newest 500 readings were judged, milliseconds."""
+    return fetch(
+        database,
+        "SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY ms) AS p50,"
+        " percentile_disc(0.99) WITHIN GROUP (ORDER BY ms) AS p99 FROM (SELECT"
+        " (1000 * extract(epoch FROM p.created_at - r.created_at))::float AS ms"
+        " FROM (SELECT source_id, log_offset, created_at FROM ml_anomaly_predictions"
+        " ORDER BY timestamp DESC LIMIT 500) AS p"
+        " JOIN sensor_readings r USING (source_id, log_offset)) AS newest",
     )
 
 
@@ -329,14 +299,23 @@ def correlations(database: Database, location: str | None) -> Rows:
 
 
 def location_statistics(database: Database, selection: Selection) -> Rows:
-    """Return pooled statistics, and quantiles of the window means, by location and type."""
+    """Return pooled statistics, and quantiles of the window means, by location and type.
+
+    The quantiles are those of at most ``MAX_POINTS`` windows a group, evenly spaced: sorting all
+    the windows of a week takes longer than everything else.
+    """
     return fetch(
         database,
-        f"SELECT location, sensor_type, {_POOLED},"
-        " (percentile_cont(ARRAY[0.05, 0.25, 0.5, 0.75, 0.95]::float[])"
-        " WITHIN GROUP (ORDER BY avg_value::float)) AS quantiles, count(*)::int AS windows"
-        f" FROM sensor_aggregates WHERE{_WINDOWS} GROUP BY 1, 2 ORDER BY 1, 2 LIMIT 500",
-        selection.parameters,
+        "WITH quantile AS (SELECT location, sensor_type, percentile_cont("
+        "ARRAY[0.05, 0.25, 0.5, 0.75, 0.95]::float[]) WITHIN GROUP (ORDER BY avg_value::float)"
+        " AS quantiles FROM sensor_aggregates WHERE window_start = ANY(ARRAY("
+        "SELECT generate_series(date_bin(make_interval(secs => %(step)s), %(start)s, '2000-01-01'),"
+        f" %(end)s, make_interval(secs => %(step)s)))) AND{WINDOWS} GROUP BY 1, 2),"
+        f" whole AS (SELECT location, sensor_type, {POOLED}, count(*)::int AS windows"
+        f" FROM sensor_aggregates WHERE{WINDOWS} GROUP BY 1, 2)"
+        " SELECT * FROM whole LEFT JOIN quantile USING (location, sensor_type)"
+        " ORDER BY location, sensor_type LIMIT 500",
+        selection.parameters | {"step": window_step_s(selection)},
     )
 
 
@@ -344,9 +323,13 @@ def hour_profile(database: Database, selection: Selection) -> Rows:
     """Return the mean by hour of the day (UTC) and type over the last seven days of data."""
     return fetch(
         database,
-        f"SELECT sensor_type, extract(hour FROM window_start)::int AS hour, {_MEAN}::float AS mean"
+        "SELECT sensor_type, extract(hour FROM time)::int AS hour,"
+        " (sum(total) / sum(readings))::float AS mean FROM (SELECT sensor_type,"
+        " date_bin('1 hour', window_start, '2000-01-01') AS time,"
+        " sum(avg_value * count_readings) AS total, sum(count_readings) AS readings"
         " FROM sensor_aggregates WHERE window_start >= %(end)s - interval '7 days'"
-        f" AND window_start < %(end)s AND{_WHERE} GROUP BY 1, 2 ORDER BY 1, 2",
+        f" AND window_start < %(end)s AND{WHERE} GROUP BY 1, 2) AS hours"
+        " GROUP BY 1, 2 ORDER BY 1, 2",
         selection.parameters,
     )
 

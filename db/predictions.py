@@ -16,6 +16,7 @@ import numpy.typing as npt
 import psycopg2.errors
 from psycopg2.extras import Json, execute_values
 
+from db import verdict_counts
 from db.connection import Cursor
 from db.copying import (
     NULL,
@@ -225,7 +226,7 @@ _COLUMNS = (
 
 
 def insert(tx: Cursor, readings: StoredReadings, verdicts: Verdicts) -> None:
-    """Store the verdicts on readings.
+    """Store the verdicts on readings, and count them.
 
     Raises
     ------
@@ -260,6 +261,8 @@ def insert(tx: Cursor, readings: StoredReadings, verdicts: Verdicts) -> None:
         )
     except psycopg2.errors.UniqueViolation as problem:
         raise StaleProgress(str(problem)) from problem
+    kinds = verdict_counts.kinds(verdicts.known, verdicts.is_anomaly, readings.anomaly)
+    verdict_counts.add(tx, readings.timestamp_us, readings.location, readings.sensor_type, kinds)
 
 
 def insert_trainings(tx: Cursor, trainings: Sequence[Training]) -> None:

@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 # Serializes services that start at once; any number that no other program locks will do.
 _LOCK_KEY = 0x10753C
 # File N of db/migrations brings version N-1 to version N.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _HERE = Path(__file__).parent
 
 

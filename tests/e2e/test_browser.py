@@ -14,7 +14,15 @@ import pytest
 from local_stack.postgres import LocalPostgres
 from local_stack.processes import free_port
 from tests.conftest import CHECKOUT, _missing
-from tests.integration.test_dashboard import AGGREGATE, CORRELATE, FIT, HEARTBEAT, PREDICT, STORE
+from tests.integration.test_dashboard import (
+    AGGREGATE,
+    CORRELATE,
+    COUNT,
+    FIT,
+    HEARTBEAT,
+    PREDICT,
+    STORE,
+)
 from tests.waiting import until
 
 pytestmark = pytest.mark.e2e
@@ -26,6 +34,7 @@ TABS = {
     "Analytics": "Correlation between sensor types",
     "Pipeline Health": "Dead letters",
 }
+CHART = '[data-testid="stVegaLiteChart"] svg'
 # A refresh every 5 s, and time to draw it.
 REFRESH_MS = 12_000
 
@@ -46,7 +55,7 @@ def database_url(postgres_of_its_own):
     with Database(url, "test") as database:
         apply_schema(database)
     store(url, *[(STORE, ("t-2", datetime.now(UTC).replace(tzinfo=None)))])
-    store(url, *[(each, None) for each in (AGGREGATE, CORRELATE, HEARTBEAT, FIT, PREDICT)])
+    store(url, *[(each, None) for each in (AGGREGATE, CORRELATE, HEARTBEAT, FIT, PREDICT, COUNT)])
     return url
 
 
@@ -112,13 +121,13 @@ def test_each_tab_renders(tab, page, address):
     page.get_by_text(TABS[tab], exact=True).first.wait_for()
     page.locator(".strip").wait_for()
     if tab != "Pipeline Health":
-        page.locator(".js-plotly-plot").first.wait_for()
+        page.locator(CHART).first.wait_for()
 
 
 def test_a_phone_is_wide_enough(browser, address):
     page = browser.new_page(viewport={"width": 390, "height": 844})
     page.goto(address)
-    page.locator(".js-plotly-plot").first.wait_for()
+    page.locator(CHART).first.wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.close()
 
@@ -162,3 +171,48 @@ def test_it_recovers_from_a_restart_of_the_database_without_a_reload(
     postgres_of_its_own.start()
     banner.wait_for(state="hidden", timeout=2 * REFRESH_MS)
     assert page.locator(".grid td b").count() > 0
+
+
+def test_a_refresh_keeps_charts_zoom_and_scroll(page, address, database_url):
+    page.goto(f"{address}/?refresh=5")
+    page.locator(CHART).first.wait_for()
+    page.wait_for_timeout(1000)
+    chart = page.locator(CHART).first
+    chart.scroll_into_view_if_needed()
+    page.evaluate("selector => document.querySelector(selector).dataset.mark = 'mine'", CHART)
+    whole = chart.text_content()
+    box = chart.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.keyboard.down("Shift")
+    for _ in range(6):
+        page.mouse.wheel(0, -300)
+        page.wait_for_timeout(100)
+    page.keyboard.up("Shift")
+    page.mouse.move(5, 5)
+    page.wait_for_timeout(800)
+    zoomed = chart.text_content()
+    assert zoomed != whole  # the axis tells other times
+    scrolled = page.evaluate("document.querySelector('[data-testid=stMain]').scrollTop")
+    strip = page.locator(".strip").text_content()
+    page.wait_for_function(
+        "known => document.querySelector('.strip').textContent !== known",
+        arg=strip,
+        timeout=REFRESH_MS,
+    )
+    page.wait_for_timeout(2000)
+    assert chart.get_attribute("data-mark") == "mine"  # the same chart, not one like it
+    assert chart.text_content() == zoomed
+    assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollTop") == scrolled
+
+
+def test_a_click_on_an_anomaly_shows_its_surroundings_and_a_refresh_keeps_them(page, address):
+    page.goto(f"{address}/?tab=ML+Anomaly+Detection&refresh=5&range=1h")
+    table = page.locator('[data-testid="stDataFrame"]').first
+    table.wait_for()
+    page.wait_for_timeout(1000)
+    box = table.bounding_box()
+    page.mouse.click(box["x"] + 14, box["y"] + 50)  # the box before the first row
+    around = page.get_by_label("around 20").first
+    around.wait_for()
+    page.wait_for_timeout(6000)
+    assert around.is_visible()

@@ -9,6 +9,7 @@ from streamlit.testing.v1 import AppTest
 from dashboard import TABS
 from db import dashboard as queries
 from db.connection import Database
+from db.selecting import Selection
 from tests.conftest import CHECKOUT
 from tests.waiting import until
 
@@ -42,6 +43,12 @@ PREDICT = """INSERT INTO ml_anomaly_predictions (sensor_id, sensor_type, locatio
  is_anomaly, anomaly_score, rule_based_anomaly, reason, source_id, log_offset)
  SELECT sensor_id, sensor_type, location, value, timestamp, log_offset % 41 = 0, -0.5, anomaly,
  'value 9.1 usual deviations above normal', source_id, log_offset FROM sensor_readings"""
+COUNT = """INSERT INTO verdict_counts SELECT date_trunc('minute', timestamp), location, sensor_type,
+ count(*) FILTER (WHERE NOT is_anomaly AND NOT rule_based_anomaly),
+ count(*) FILTER (WHERE NOT is_anomaly AND rule_based_anomaly),
+ count(*) FILTER (WHERE is_anomaly AND NOT rule_based_anomaly),
+ count(*) FILTER (WHERE is_anomaly AND rule_based_anomaly), 0
+ FROM ml_anomaly_predictions GROUP BY 1, 2, 3"""
 FIT = """INSERT INTO model_runs (sensor_type, fitted_at, training_rows, duration_seconds, threshold,
  flagged_share) VALUES ('co2', now(), 1000, 0.1, -0.49, 0.05);
 INSERT INTO sources (cluster_id, topic_id, topic, partition) VALUES ('c', 't', 'iot_sensors', 0);
@@ -83,6 +90,7 @@ def store(query):
         query(FIT)
         if predictions:
             query(PREDICT)
+            query(COUNT)
 
     return fill
 
@@ -102,7 +110,7 @@ def shown(page):
 def test_a_tab_shows_live_data(tab, open_tab, store):
     store(now())
     page = open_tab(tab)
-    assert len(page.get("plotly_chart")) + len(page.dataframe) >= 3
+    assert len(page.get("vega_lite_chart")) + len(page.dataframe) >= 3
     assert not page.warning and not page.info
 
 
@@ -126,7 +134,7 @@ def test_a_tab_says_since_when_nothing_came_and_shows_what_came_last(tab, open_t
     query("UPDATE sensor_readings SET created_at = timestamp")
     page = open_tab(tab)
     assert "No new reading since" in page.warning[0].value
-    assert len(page.get("plotly_chart")) + len(page.dataframe) >= 3
+    assert len(page.get("vega_lite_chart")) + len(page.dataframe) >= 3
 
 
 @pytest.mark.parametrize("tab", TABS)
@@ -134,7 +142,7 @@ def test_a_tab_shows_recorded_data_of_years_ago_and_says_so(tab, open_tab, store
     store(datetime(2014, 5, 6, tzinfo=UTC))
     page = open_tab(tab)
     assert "Recorded data" in page.info[0].value
-    assert len(page.get("plotly_chart")) + len(page.dataframe) >= 3
+    assert len(page.get("vega_lite_chart")) + len(page.dataframe) >= 3
 
 
 def test_hostile_text_is_text(open_tab, store, query):
@@ -194,7 +202,7 @@ def test_the_page_reads_as_the_role_that_may_only_read(open_tab, store, query):
 def test_every_statement_of_the_page_is_bounded(database_url, store):
     store(now())
     end = now().replace(tzinfo=None)
-    selection = queries.Selection(end - timedelta(minutes=15), end)
+    selection = Selection(end - timedelta(minutes=15), end)
     arguments = {"selection": selection, "sensor_id": "t-1", "around": end, "location": None}
     with Database(database_url, "test", read_only=True) as database:
         for name, query in getmembers(queries, isfunction):

@@ -1,5 +1,6 @@
 """The shared results of the dashboard, without a database."""
 
+import threading
 from datetime import datetime, timedelta
 
 import pytest
@@ -134,3 +135,12 @@ def test_a_range_begins_on_a_whole_minute_and_is_no_longer_than_asked():
     assert selection.start == NOW - timedelta(minutes=14, seconds=30)
     assert selection.end == NOW
     assert selection.location == "Lab"
+
+
+def test_ten_sessions_at_once_cost_what_one_does(source, table):
+    sessions = [threading.Thread(target=source.rows, args=(table, "same")) for _ in range(10)]
+    for session in sessions:
+        session.start()
+    for session in sessions:
+        session.join()
+    assert table.asked == 1

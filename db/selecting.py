@@ -1,0 +1,96 @@
+"""What the dashboard's statements have in common: the range and the filters, and how to ask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from math import ceil
+from typing import Any
+
+from psycopg2.errors import InsufficientPrivilege, UndefinedTable
+from psycopg2.extras import RealDictCursor
+
+from db.connection import Database, DatabaseUnavailable
+
+Rows = list[dict[str, Any]]
+
+# What a chart can show and a browser can hold.
+MAX_POINTS = 150
+MAX_SENSORS = 120
+MAX_TABLE_ROWS = 500
+MAX_MARKS = 1000
+MAX_SCORES = 15_000
+# Above this many readings in range a series is drawn from the windows instead of the readings.
+MAX_RAW_READINGS = 30_000
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What the filters let through: a half-open range of event time, perhaps of one location."""
+
+    start: datetime
+    end: datetime
+    location: str | None = None
+    sensor_type: str | None = None
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Parameters of the conditions below."""
+        return vars(self) | {"seconds": self.seconds}
+
+    @property
+    def seconds(self) -> float:
+        """Length of the range."""
+        return (self.end - self.start).total_seconds()
+
+
+WHERE = (
+    " (%(location)s IS NULL OR location = %(location)s)"
+    " AND (%(sensor_type)s IS NULL OR sensor_type = %(sensor_type)s)"
+)
+IN_RANGE = f" timestamp >= %(start)s AND timestamp < %(end)s AND{WHERE}"
+WINDOWS = f" window_start >= %(start)s AND window_start < %(end)s AND{WHERE}"
+
+
+# Rows of sensor_aggregates made one: the moments of what they hold together.
+MEAN = "(sum(avg_value * count_readings) / sum(count_readings))"
+POOLED = (
+    f"sum(count_readings)::int AS readings, {MEAN}::float AS mean,"
+    f" sqrt(greatest(0, sum((stddev_value * stddev_value + avg_value * avg_value) * count_readings)"
+    f" / sum(count_readings) - {MEAN} ^ 2))::float AS stddev,"
+    " min(min_value)::float AS low, max(max_value)::float AS high,"
+    " sum(anomaly_count)::int AS rule_anomalies,"
+    " sum(statistical_anomalies)::int AS statistical_anomalies"
+)
+
+
+# Enough memory to group a week of windows without sorting them on disk.
+_LIMITS = "SET LOCAL statement_timeout = '5s'; SET LOCAL work_mem = '32MB'"
+
+
+def fetch(database: Database, statement: str, parameters: dict[str, Any] | None = None) -> Rows:
+    """Return the rows of one statement.
+
+    Raises
+    ------
+    DatabaseUnavailable
+        When PostgreSQL does not answer, or has no tables yet.
+    """
+    try:
+        with database.transaction() as tx:
+            with tx.connection.cursor(cursor_factory=RealDictCursor) as rows:
+                rows.execute(_LIMITS)
+                rows.execute(statement, parameters)
+                return [dict(row) for row in rows.fetchall()]
+    except (UndefinedTable, InsufficientPrivilege) as problem:
+        raise DatabaseUnavailable("the tables are not there yet: start any service") from problem
+
+
+def window_step_s(selection: Selection) -> int:
+    """Return the seconds of whole minutes that cut the range into at most ``MAX_POINTS`` steps."""
+    return 60 * max(1, ceil(selection.seconds / 60 / MAX_POINTS))
+
+
+def verdict_step_s(selection: Selection) -> int:
+    """Return the seconds of whole minutes that cut the range into at most 60 steps."""
+    return 60 * max(1, ceil(selection.seconds / 60 / 60))

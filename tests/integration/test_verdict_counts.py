@@ -1,0 +1,48 @@
+"""Verdicts are counted with the predictions, each once, and older databases catch up."""
+
+import numpy as np
+import pytest
+
+from db import schema, verdict_counts
+from db.connection import Database
+
+pytestmark = pytest.mark.integration
+
+PREDICTIONS = """
+INSERT INTO ml_anomaly_predictions (sensor_id, sensor_type, location, value, timestamp, is_anomaly,
+ anomaly_score, rule_based_anomaly, source_id, log_offset) VALUES
+ ('s', 'co2', 'Lab', 1, '2026-01-01 10:00:59', NULL, NULL, false, 1, 0),
+ ('s', 'co2', 'Lab', 1, '2026-01-01 10:01:00', true, -0.6, true, 1, 1),
+ ('s', 'co2', 'Lab', 1, '2026-01-01 10:01:59', true, -0.6, false, 1, 2),
+ ('s', 'co2', 'Lab', 1, '2026-01-01 10:01:59', false, -0.4, true, 1, 3),
+ ('s', 'co2', 'Lab', 1, '2026-01-01 10:01:59', false, -0.4, false, 1, 4)
+"""
+
+
+def test_a_database_of_version_1_gets_the_counts_of_what_it_holds(database_url, query):
+    query("DROP TABLE verdict_counts")
+    query("UPDATE schema_version SET version = 1")
+    query(PREDICTIONS)
+    with Database(database_url, "test") as database:
+        schema.apply_schema(database)
+    counts = "SELECT neither, rule_only, ml_only, both_flag, without_verdict FROM verdict_counts"
+    assert query(f"{counts} ORDER BY minute") == [(0, 0, 0, 0, 1), (1, 1, 1, 1, 0)]
+    granted = query("SELECT has_table_privilege('iot_dashboard', 'verdict_counts', 'SELECT')")
+    assert granted == [(True,)]
+
+
+def test_counts_add_up_over_batches_and_kinds(database):
+    known = np.array([True, True, True, True, False])
+    flagged = np.array([False, False, True, True, True])
+    rule = np.array([False, True, False, True, True])
+    kinds = verdict_counts.kinds(known, flagged, rule)
+    assert [verdict_counts.KINDS[k] for k in kinds] == list(verdict_counts.KINDS)
+    times = np.full(5, 1_700_000_000_000_000)
+    for _ in range(2):
+        with database.transaction() as tx:
+            verdict_counts.add(tx, times, ["Lab"] * 5, ["co2"] * 5, kinds)
+    with database.transaction() as tx:
+        tx.execute(
+            "SELECT neither, rule_only, ml_only, both_flag, without_verdict FROM verdict_counts"
+        )
+        assert tx.fetchall() == [(2, 2, 2, 2, 2)]
