@@ -51,6 +51,8 @@ class StoredReadings:
         Values in hundredths; event times in microseconds since the epoch.
     source_id, log_offset : array of int64
         Where each came from.
+    age_ms : array
+        Milliseconds since each was stored, when it was read.
     """
 
     sensor_id: list[str]
@@ -61,6 +63,7 @@ class StoredReadings:
     anomaly: npt.NDArray[np.bool_]
     source_id: npt.NDArray[np.int64]
     log_offset: npt.NDArray[np.int64]
+    age_ms: npt.NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.sensor_id)
@@ -77,6 +80,7 @@ class StoredReadings:
             self.anomaly[rows],
             self.source_id[rows],
             self.log_offset[rows],
+            self.age_ms[rows],
         )
 
     @property
@@ -142,7 +146,8 @@ def read(
         "SELECT r.* FROM unnest(%s::int[], %s::bigint[], %s::bigint[]) AS s(source_id, low, high)"
         " CROSS JOIN LATERAL (SELECT id, sensor_id, sensor_type, location,"
         " (value * 100)::bigint, (extract(epoch FROM timestamp) * 1000000)::bigint, anomaly,"
-        " source_id, log_offset FROM sensor_readings"
+        " source_id, log_offset, date_part('epoch', now() AT TIME ZONE 'UTC' - created_at)"
+        " * 1000 FROM sensor_readings"
         " WHERE source_id = s.source_id AND log_offset >= s.low AND log_offset < s.high"
         " AND sensor_type = ANY(%s) ORDER BY log_offset LIMIT %s) AS r",
         (
@@ -183,7 +188,7 @@ def read_scored(
     tx.execute(
         "DECLARE scored NO SCROLL CURSOR FOR SELECT p.id, sensor_id, sensor_type, location,"
         " (value * 100)::bigint, (extract(epoch FROM timestamp) * 1000000)::bigint,"
-        " rule_based_anomaly, p.source_id, log_offset FROM ml_anomaly_predictions AS p"
+        " rule_based_anomaly, p.source_id, log_offset, 0.0::float8 FROM ml_anomaly_predictions AS p"
         " JOIN unnest(%s::int[], %s::bigint[], %s::bigint[]) AS s(source_id, low, high)"
         " ON p.source_id = s.source_id AND log_offset >= low AND log_offset < high"
         " WHERE sensor_type = %s ORDER BY p.id",
@@ -199,17 +204,18 @@ def read_scored(
 
 
 def _columns(rows: Sequence[tuple[Any, ...]]) -> StoredReadings:
-    columns = list(zip(*rows, strict=True)) if rows else [()] * 9
-    _, sensor_id, sensor_type, location, hundredths, timestamp_us, anomaly, source, offset = columns
+    columns = list(zip(*rows, strict=True)) if rows else [()] * 10
+    _, sensor_id, sensor_type, location, hundredths, time_us, anomaly, source, offset, age = columns
     return StoredReadings(
         list(sensor_id),
         list(sensor_type),
         list(location),
         np.array(hundredths, dtype=np.int64),
-        np.array(timestamp_us, dtype=np.int64),
+        np.array(time_us, dtype=np.int64),
         np.array(anomaly, dtype=np.bool_),
         np.array(source, dtype=np.int64),
         np.array(offset, dtype=np.int64),
+        np.array(age, dtype=np.float64),
     )
 
 
@@ -325,79 +331,6 @@ def load_snapshot(tx: Cursor, sensor_type: str) -> tuple[bytes, Offsets] | None:
     return row and (bytes(row[0]), {int(source): offset for source, offset in row[1].items()})
 
 
-# ------------------------------------------------------------------------------------------- claims
-
-
-def session_name(instance: str) -> str:
-    """Return the application_name by which others see that an instance lives (63 bytes at most)."""
-    return f"ml_detector {instance}"[:63]
-
-
-def share_types(
-    tx: Cursor, instance: str, known_types: Iterable[str], lease_seconds: float
-) -> tuple[list[str], list[str]]:
-    """Renew this instance's claims and take free types up to its fair share.
-
-    A claim is free when it has expired, or when its holder has no session with this database.
-    The session of one that only failed to renew is ended: stopped in the middle of a COPY it would
-    hold its rows against its successor for as long as it sleeps.
-
-    Returns
-    -------
-    held : list of str
-        Types this instance works on now.
-    surplus : list of str
-        Those of them that it should release for others.
-    """
-    known = sorted(known_types)
-    tx.execute("SELECT pg_advisory_xact_lock(hashtext('detector_claims'))")
-    tx.execute(
-        "SELECT sensor_type, instance, expires_at < clock_timestamp() AT TIME ZONE 'UTC'"
-        " OR NOT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()"
-        " AND application_name = left('ml_detector ' || instance, 63))"
-        " FROM detector_claims"
-    )
-    claims = {t: (holder, free) for t, holder, free in tx.fetchall()}
-    mine = [t for t, (holder, _) in claims.items() if holder == instance]
-    others = {h for h, free in claims.values() if h != instance and not free}
-    tx.execute(
-        "SELECT DISTINCT application_name FROM pg_stat_activity"
-        " WHERE datname = current_database() AND application_name LIKE 'ml_detector %'"
-    )
-    sessions = {row[0] for row in tx.fetchall()}
-    live = sorted(sessions | {session_name(i) for i in others} | {session_name(instance)})
-    place = live.index(session_name(instance))
-    quota = len(known) // len(live) + (place < len(known) % len(live))
-    free = [t for t in known if t not in claims or (claims[t][1] and t not in mine)]
-    taken = free[: max(0, quota - len(mine))]
-    dead = {claims[t][0] for t in taken if t in claims}
-    if dead:
-        tx.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND application_name = ANY(%s)",
-            ([session_name(i) for i in dead],),
-        )
-    held = sorted({*mine, *taken})
-    if held:
-        execute_values(
-            tx,
-            "INSERT INTO detector_claims (sensor_type, instance, expires_at) VALUES %s"
-            " ON CONFLICT (sensor_type) DO UPDATE SET instance = EXCLUDED.instance,"
-            " expires_at = EXCLUDED.expires_at",
-            [(t, instance, lease_seconds) for t in held],
-            template="(%s, %s, (clock_timestamp() AT TIME ZONE 'UTC') + %s * interval '1 second')",
-        )
-    return held, held[quota:] if len(live) > 1 else []
-
-
-def release_types(tx: Cursor, instance: str, sensor_types: Sequence[str]) -> None:
-    """Give claims back."""
-    tx.execute(
-        "DELETE FROM detector_claims WHERE instance = %s AND sensor_type = ANY(%s)",
-        (instance, list(sensor_types)),
-    )
-
-
 def unscored(tx: Cursor) -> int:
     """Return an upper bound of the readings not yet scored: offsets between progress and end.
 
@@ -411,3 +344,19 @@ def unscored(tx: Cursor) -> int:
         (_CONSUMER,),
     )
     return int(tx.fetchone()[0])
+
+
+def verdicts(
+    tx: Cursor, topic_id: str, begin: Mapping[int, int]
+) -> list[tuple[int, int, bool, bool]]:
+    """Return partition, offset, verdict and rule's flag of scored readings from these offsets on.
+
+    ``begin`` is per partition of the topic with this id. Readings without a verdict are left out.
+    """
+    tx.execute(
+        "SELECT partition, log_offset, is_anomaly, rule_based_anomaly FROM ml_anomaly_predictions"
+        " JOIN sources USING (source_id) JOIN unnest(%s::int[], %s::bigint[]) AS b(partition, low)"
+        " USING (partition) WHERE topic_id = %s AND log_offset >= low AND is_anomaly IS NOT NULL",
+        (list(begin), list(begin.values()), topic_id),
+    )
+    return list(tx.fetchall())

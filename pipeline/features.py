@@ -34,29 +34,41 @@ VALUE, HOUR_SIN, HOUR_COS, RATE, MEAN, STD, RANGE = range(len(FEATURE_NAMES))
 BLOCK = 10
 # A residual is the distance from the mean of so many usable readings before, or from the last
 # reading, whichever is nearer: a spike is far once, not on its way back too.
-NEIGHBOURS = 5
+NEIGHBOURS = 3
 # Rolling mean: exponentially weighted (Roberts 1959), each deviation cut at LEVEL_CAP so that one
 # spike is no shift; it counts only as far as the last two readings bear it out, with some slack,
 # so that it ends with the event. LEVEL_WINDOW plain readings vary about as much.
-LEVEL_GAIN, LEVEL_CAP, LEVEL_SLACK, LEVEL_WINDOW = 0.25, 4.0, 0.5, 7
+LEVEL_GAIN, LEVEL_CAP, LEVEL_SLACK, LEVEL_WINDOW = 0.12, 3.0, 0.25, 8
 # Rolling standard deviation: a one-sided cumulative sum (Page 1954) of squared residuals. GAIN r²
-# - LEAK is, up to a factor, the log likelihood ratio of noise grown some twofold; CAP keeps one
-# residual from deciding alone, TOP lets the alarm end soon after the burst.
-SPREAD_GAIN, SPREAD_LEAK, SPREAD_CAP, SPREAD_TOP = 0.42, 0.916, 3.0, 6.0
+# - LEAK is, up to a factor, the log likelihood ratio of noise grown some twofold. CAP keeps one
+# residual, such as a spike's, from deciding alone; with CONFIRM of the sum so far a second one
+# does. TOP lets the alarm end soon after the burst.
+SPREAD_GAIN, SPREAD_LEAK, SPREAD_CAP, SPREAD_CONFIRM, SPREAD_TOP = 0.36, 0.916, 1.5, 0.5, 6.5
 # Rolling range: a run of equal readings counts by its surprise, -log of the usual share of equal
-# neighbours for each reading; scaled so that ten such nats are a feature of 4.
-SURPRISE_UNIT = 0.4
-# A reading enters the history unless value or deviation are beyond these; one on a level that has
-# moved enters cut to HISTORY_CLAMP deviations: a slow cycle is followed, a shift is not learnt.
-ACCEPT_VALUE, ACCEPT_STD, ACCEPT_LEVEL = 3.5, 4.0, 3.0
-HISTORY_CLAMP = 1.0
-# Heavy-tailed noise is measured by its 90 % quantile too, up to so many times its median.
+# neighbours for each reading; scaled so that eight such nats are a feature of 4.
+SURPRISE_UNIT = 0.5
+# What is out of its band again and again is how the sensor is (hourly jobs, a thermostat): as long
+# as more than WIDEN_SHARE of its readings are beyond OUT its bands widen, by WIDEN_GAIN for each
+# reading too many, up to WIDEST; and narrow again after that. Slow: events must not do it.
+OUT, WIDEN_SHARE, WIDEN_GAIN, WIDEST = 3.5, 0.1, 0.001, 10.0
+# A sensor that hardly ever changes is not stuck when it does not.
+MOSTLY_STILL = 0.9
+# A reading enters the history unless value or deviation are beyond these. Beyond MOVED_LEVEL its
+# sensor counts as moved, though its readings enter: so a slow cycle is followed.
+ACCEPT_VALUE, ACCEPT_STD, MOVED_LEVEL = 3.5, 4.0, 3.5
+# The baseline leaves out the latest accepted readings, once there are DELAY_FROM: the beginning of
+# a drift must not become what the rest of it is compared with.
+DELAY, DELAY_FROM = 20, 60
+# Heavy-tailed noise is measured by outer quantiles too (share, normal deviate), up to so many times
+# what its median says.
+TAILS = ((0.9, 1.645), (0.97, 2.17))
 TAIL_LIMIT = 2.0
 # Accepted readings a sensor needs before it has a baseline of its own.
 MIN_HISTORY = BLOCK
 # A reading whose feature is beyond this is kept out of the rolling statistics.
-EXCLUDE_BEYOND = 4.0
-# So many more readings excluded than accepted, and what the sensor does now is its new normal.
+EXCLUDE_BEYOND = 3.5
+# So many more readings excluded, or on a moved level, than steady ones: what the sensor does now
+# is its new normal.
 REBASELINE_AFTER = 100
 # What a new baseline is taken from: the last readings, whatever they were.
 RECENT = 32
@@ -73,6 +85,7 @@ _BASELINE = (
     "still_surprise",
 )
 
+_WIDENED = [VALUE, RATE, MEAN, STD]
 _MINUTES = 1440
 _ANGLE = np.arange(_MINUTES) * (2 * np.pi / _MINUTES)
 # Tables, not functions: the same reading must give the same bits in a batch of any size.
@@ -94,8 +107,10 @@ class SensorStates:
         Last readings that were no outliers by themselves, likewise.
     seen : array of int
         Readings seen.
+    last : array of int
+        Number of its last reading among those of its type; kept by the detector.
     excluded : array of int
-        Readings excluded less readings accepted since, not below 0.
+        Readings excluded or on a moved level less steady ones since, not below 0.
     median, scale, step_scale, mean_scale, residual_scale, range_usual, still_surprise : array
         The baseline: centre and robust deviation of values, of steps between neighbours, of short
         means around the centre, of residuals; usual range of three neighbours; surprise of a
@@ -104,12 +119,15 @@ class SensorStates:
         Running values of the rolling standard deviation and of the rolling mean.
     still : array of int
         Length of the run of equal readings so far.
+    width, out : array
+        What bands are widened by, 1 or more; readings of the present block that were out of them.
     """
 
     history: Floats
     recent: Floats
     trail: Floats
     seen: Ints
+    last: Ints
     excluded: Ints
     median: Floats
     scale: Floats
@@ -121,6 +139,8 @@ class SensorStates:
     spread: Floats
     level: Floats
     still: Ints
+    width: Floats
+    out: Ints
 
     @classmethod
     def empty(cls, sensors: int, history_size: int) -> SensorStates:
@@ -131,11 +151,14 @@ class SensorStates:
             recent=np.full((sensors, RECENT), np.nan),
             trail=np.full((sensors, NEIGHBOURS), np.nan),
             seen=np.zeros(sensors, dtype=np.int64),
+            last=np.zeros(sensors, dtype=np.int64),
             excluded=np.zeros(sensors, dtype=np.int64),
             **unknown,
             spread=np.zeros(sensors),
             level=np.zeros(sensors),
             still=np.zeros(sensors, dtype=np.int64),
+            width=np.ones(sensors),
+            out=np.zeros(sensors, dtype=np.int64),
         )
 
     def __len__(self) -> int:
@@ -246,12 +269,14 @@ def _advance(states: SensorStates, block: Floats) -> tuple[Floats, Bools]:
     """Return vectors and acceptance of one block a sensor; NaN pads shorter blocks on the right."""
     present = ~np.isnan(block)
     lengths = present.sum(axis=1)
-    vectors, usable, accepted, clamped = _vectors(states, block, present)
+    vectors, usable, accepted, steady = _vectors(states, block, present)
     _append(states.recent, block, lengths)
     _append(states.trail, _picked_first(block, usable), usable.sum(axis=1))
-    kept = accepted.sum(axis=1)
-    _append(states.history, _picked_first(clamped, accepted), kept)
-    states.excluded[...] = np.maximum(states.excluded + lengths - 2 * kept, 0)
+    _append(states.history, _picked_first(block, accepted), accepted.sum(axis=1))
+    unsteady = lengths - 2 * steady.sum(axis=1)
+    states.excluded[...] = np.maximum(states.excluded + unsteady, 0)
+    out = (np.abs(vectors[..., _WIDENED]) > OUT).any(axis=2) & present
+    states.out += out.sum(axis=1)
     states.seen += lengths
     due = np.flatnonzero(states.seen % BLOCK == 0)
     if len(due):
@@ -264,8 +289,8 @@ def _advance(states: SensorStates, block: Floats) -> tuple[Floats, Bools]:
 
 def _vectors(
     states: SensorStates, block: Floats, present: Bools
-) -> tuple[Floats, Bools, Bools, Floats]:
-    """Return vectors, which readings are usable and accepted, and what enters the history."""
+) -> tuple[Floats, Bools, Bools, Bools]:
+    """Return vectors, and which readings are usable, accepted, accepted on an unmoved level."""
     median = states.median[:, None]
     deviation = (block - median) / states.scale[:, None]
     still = _stillness(states, block, present)
@@ -289,16 +314,15 @@ def _vectors(
     vectors[..., STD] = _spread(states, apart / states.residual_scale[:, None], present)
     wide = (spanned - states.range_usual[:, None]) / states.step_scale[:, None]
     vectors[..., RANGE] = np.where(still > 0.5, -still, np.maximum(wide, 0.0))
+    vectors[..., _WIDENED] /= states.width[:, None, None]
     known = ~np.isnan(deviation)
     # A window not filled yet says nothing.
     vectors[np.isnan(vectors) & known[..., None]] = 0.0
     np.clip(vectors, -LIMIT, LIMIT, out=vectors)
     beyond = (np.abs(vectors[..., [VALUE, STD]]) > [ACCEPT_VALUE, ACCEPT_STD]).any(axis=2)
     beyond |= vectors[..., RANGE] < -EXCLUDE_BEYOND
-    moved = np.abs(vectors[..., MEAN]) > ACCEPT_LEVEL
-    reach = np.where(moved, HISTORY_CLAMP, LIMIT) * states.scale[:, None]
-    clamped = np.minimum(np.maximum(block, median - reach), median + reach)
-    return vectors, usable, present & ~(beyond & known), np.where(known, clamped, block)
+    accepted = present & ~(beyond & known)
+    return vectors, usable, accepted, accepted & ~(np.abs(vectors[..., MEAN]) > MOVED_LEVEL)
 
 
 def _stillness(states: SensorStates, block: Floats, present: Bools) -> Floats:
@@ -338,9 +362,11 @@ def _spread(states: SensorStates, residual: Floats, present: Bools) -> Floats:
     """Return how much the residuals have grown, 0 to ``SPREAD_TOP``."""
     spread = states.spread
     spreads = np.zeros(residual.shape)
-    gain = np.minimum(SPREAD_GAIN * residual * residual - SPREAD_LEAK, SPREAD_CAP)
+    gain = SPREAD_GAIN * residual * residual - SPREAD_LEAK
     for column in range(residual.shape[1]):
-        grown = np.minimum(np.maximum(spread + gain[:, column], 0.0), SPREAD_TOP)
+        most = SPREAD_CAP + SPREAD_CONFIRM * spread
+        grown = np.maximum(spread + np.minimum(gain[:, column], most), 0.0)
+        grown = np.minimum(grown, SPREAD_TOP)
         spread = np.where(present[:, column] & ~np.isnan(grown), grown, spread)
         spreads[:, column] = spread
     states.spread[...] = spread
@@ -366,11 +392,15 @@ def _rebaseline(states: SensorStates) -> None:
         states.history[moved] = np.nan
         states.history[moved, -RECENT:] = states.recent[moved]
         states.excluded[moved] = 0
+    factor = np.exp(WIDEN_GAIN * (states.out - WIDEN_SHARE * BLOCK))
+    states.width[...] = np.clip(states.width * factor, 1.0, WIDEST)
+    states.out[...] = 0
     history = states.history
     enough = ~np.isnan(history[:, -MIN_HISTORY])
     history = history[enough]
     if not len(history):
         return
+    history[~np.isnan(history[:, -DELAY_FROM]), -DELAY:] = np.nan
     median = _quantile(history, 0.5)
     steps = np.abs(history[:, 1:] - history[:, :-1])
     floor = np.maximum(_instrument_step(states.recent[enough]) / 2, RESOLUTION)
@@ -390,7 +420,8 @@ def _rebaseline(states: SensorStates) -> None:
     states.mean_scale[enough] = mean_scale
     states.residual_scale[enough] = _robust_scale(residuals, floor)
     states.range_usual[enough] = np.maximum(_quantile(highs - lows, 0.5), floor)
-    states.still_surprise[enough] = SURPRISE_UNIT * -np.log((same + 0.5) / (pairs + 1.0))
+    surprise = SURPRISE_UNIT * -np.log((same + 0.5) / (pairs + 1.0))
+    states.still_surprise[enough] = np.where(same < MOSTLY_STILL * pairs, surprise, 0.0)
 
 
 def _instrument_step(recent: Floats) -> Floats:
@@ -403,8 +434,8 @@ def _instrument_step(recent: Floats) -> Floats:
 def _robust_scale(deviations: Floats, floor: Floats | float) -> Floats:
     """Return the usual size of absolute deviations, as a standard deviation of normal noise."""
     inner = _quantile(deviations, 0.5) * MAD_TO_SIGMA
-    outer = _quantile(deviations, 0.9) / 1.645
-    return np.maximum(np.maximum(inner, np.minimum(outer, TAIL_LIMIT * inner)), floor)
+    outer = np.max([_quantile(deviations, share) / z for share, z in TAILS], axis=0)
+    return np.maximum(np.clip(outer, inner, TAIL_LIMIT * inner), floor)
 
 
 def _short_means(history: Floats, window: int) -> Floats:

@@ -43,13 +43,13 @@ def query(url: str, statement: str) -> Any:
         connection.close()
 
 
-def test_the_owner_is_no_superuser_and_may_make_neither_roles_nor_databases(
+def test_the_owner_is_no_superuser_and_may_make_databases_but_no_roles(
     server: LocalPostgres,
 ) -> None:
     rights = (
         "SELECT rolsuper, rolcreaterole, rolcreatedb FROM pg_roles WHERE rolname = current_user"
     )
-    assert query(server.url, rights) == [(False, False, False)]
+    assert query(server.url, rights) == [(False, False, True)]
 
 
 def test_a_wrong_password_is_refused(server: LocalPostgres) -> None:

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.ensemble import IsolationForest
 
-from pipeline.detector import AnomalyDetector, DetectorSettings, describe, exceedance
+from pipeline.bands import describe, exceedance
+from pipeline.detector import AnomalyDetector, DetectorSettings
 from pipeline.features import FEATURE_NAMES, RANGE, STD, VALUE, SensorStates, compute_features
+from pipeline.forest import Forest
 
 START_US = 1_767_225_600_000_000
 SMALL = DetectorSettings(training_size=200, retrain_seconds=60.0)
@@ -151,6 +154,35 @@ def test_trainings_follow_event_time_and_are_reported():
     assert trainings[0].drift is None and trainings[-1].drift < 0.25
 
 
+def passers_by():
+    """Two sensors for ever; a third comes back after long; a hundred others pass once."""
+    ids = ["a", "b", "c"] * 40 + [f"{'ab'[i % 2]}" if i % 5 else f"p{i}" for i in range(500)]
+    ids += ["a", "b", "c"] * 40
+    rng = np.random.default_rng(3)
+    return ids, 20 + 0.3 * rng.standard_normal(len(ids)), START_US + np.arange(len(ids)) * 1_000_000
+
+
+@pytest.mark.parametrize("cut", [1, 7, 200, 740])
+def test_sensors_long_unseen_are_let_go_and_that_does_not_depend_on_batching(cut):
+    ids, values, times = passers_by()
+    few = DetectorSettings(training_size=200, retrain_seconds=60.0, forget_readings=100)
+    expected = whole(judge(AnomalyDetector(few), ids, values, times))
+    detector, parts = AnomalyDetector(few), []
+    for first in range(0, len(ids), cut):
+        each = slice(first, first + cut)
+        parts.append(whole(judge(detector, ids[each], values[each], times[each])))
+    assert [[v for part in parts for v in part[i]] for i in range(4)] == expected
+
+
+def test_memory_is_bounded_whatever_passes_by():
+    few = DetectorSettings(training_size=200, retrain_seconds=3600.0, forget_readings=400)
+    detector = AnomalyDetector(few)
+    for first in range(0, 20_000, 500):
+        ids = [f"s{first + i}" for i in range(500)]
+        judge(detector, ids, np.full(500, 20.0), START_US + np.arange(first, first + 500))
+    assert len(detector.sensors("t")) <= 1024
+
+
 @given(
     values=st.lists(
         st.floats(-99_999_999.99, 99_999_999.99).map(lambda x: round(x, 2)), min_size=1, max_size=80
@@ -173,3 +205,11 @@ def test_the_reason_is_the_feature_furthest_out():
         "stuck: hardly any change between readings",
     ]
     assert exceedance(vectors).tolist() == [9.1, 5.0, 8.0]
+
+
+@pytest.mark.parametrize("rows", [60, 250, 1200])
+def test_the_forest_is_scikit_learns(rows):
+    vectors = np.random.default_rng(rows).standard_normal((rows, 7)).astype(np.float32)
+    vectors[:, 1] = 0.0
+    theirs = IsolationForest(random_state=5).fit(vectors).score_samples(vectors)
+    assert np.abs(Forest(vectors, 5).scores(vectors) - theirs).max() < 1e-12
