@@ -25,6 +25,7 @@ from typing import Any
 
 from dashboard_tabs.filters import RANGES_MINUTES
 from db import dashboard as queries
+from db import health
 from db.connection import Database, DatabaseUnavailable
 from db.schema import apply_schema
 from db.selecting import MAX_RAW_READINGS, Selection
@@ -33,8 +34,9 @@ from local_stack.postgres import LocalPostgres
 CHECKOUT = Path(__file__).resolve().parent.parent
 STATEMENTS = [
     query
-    for name, query in getmembers(queries, isfunction)
-    if query.__module__ == queries.__name__ and not name.startswith("_") and name != "fetch"
+    for module in (queries, health)
+    for name, query in getmembers(module, isfunction)
+    if query.__module__ == module.__name__ and not name.startswith("_")
 ]
 LIMIT_MS = 100.0
 TAB_LIMIT_MS = 1000.0

@@ -9,7 +9,7 @@ from dashboard_tabs import theme
 from dashboard_tabs.data import Moment, Source
 from dashboard_tabs.filters import View
 from dashboard_tabs.status_strip import by_service, verdict
-from db import dashboard as queries
+from db import health as health_queries
 
 
 def render(source: Source, view: View, moment: Moment) -> None:
@@ -28,7 +28,7 @@ _LATENCY = "Consumer: from sent to stored. Detector: from stored to judged, newe
 
 def _services(source: Source) -> None:
     st.markdown("##### Services")
-    judged = (source.rows(queries.verdict_latency) or [{}])[0]
+    judged = (source.rows(health_queries.verdict_latency) or [{}])[0]
     rows = []
     for service, processes in by_service(source).items():
         for row in processes or [{"state": None, "age_s": None, "details": {}, "instance": "–"}]:
@@ -73,7 +73,7 @@ def _services(source: Source) -> None:
 
 def _offsets(source: Source) -> None:
     st.markdown("##### Offsets")
-    offsets = source.frame(queries.offsets)
+    offsets = source.frame(health_queries.offsets)
     if offsets.empty:
         st.caption("No service has read from the topic yet.")
         return
@@ -99,8 +99,8 @@ def _offsets(source: Source) -> None:
 
 def _tables(source: Source) -> None:
     st.markdown("##### Tables")
-    tables = source.frame(queries.table_sizes)
-    whole = source.rows(queries.database_size)
+    tables = source.frame(health_queries.table_sizes)
+    whole = source.rows(health_queries.database_size)
     if tables.empty or not whole:
         st.caption("No table yet.")
         return
@@ -132,8 +132,8 @@ def _tables(source: Source) -> None:
 
 def _dead_letters(source: Source) -> None:
     st.markdown("##### Dead letters")
-    total = source.rows(queries.dead_letter_total)
-    letters = source.frame(queries.dead_letters)
+    total = source.rows(health_queries.dead_letter_total)
+    letters = source.frame(health_queries.dead_letters)
     if letters.empty or not total:
         st.caption("None: every message on the topic was a valid reading.")
         return

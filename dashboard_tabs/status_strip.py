@@ -9,6 +9,7 @@ import streamlit as st
 from dashboard_tabs import theme
 from dashboard_tabs.data import Moment, Source
 from db import dashboard as queries
+from db import health as health_queries
 
 SERVICES = ("producer", "consumer", "stream_processor", "ml_detector")
 # A heartbeat comes every 5 s.
@@ -32,7 +33,7 @@ def verdict(state: str | None, age_s: float) -> tuple[str, str]:
 def by_service(source: Source) -> dict[str, list[dict[str, Any]]]:
     """Return the heartbeats of each service; of one that runs, only those of running processes."""
     found: dict[str, list[dict[str, Any]]] = {each: [] for each in SERVICES}
-    for row in source.rows(queries.services):
+    for row in source.rows(health_queries.services):
         found.setdefault(row["service"], []).append(row)
     for service, rows in found.items():
         alive = [r for r in rows if verdict(r["state"], r["age_s"])[0] in ("good", "warning")]

@@ -1,4 +1,6 @@
-"""Everything the dashboard reads: bounded, parameterised SELECTs, aggregated where the rows are.
+"""What the dashboard reads about readings, windows and verdicts: bounded, parameterised SELECTs.
+
+Whatever can be added up is added up where the rows are.
 
 Each returns rows as dictionaries. Times are naive datetimes in UTC, as in the tables.
 """
@@ -43,18 +45,6 @@ def choices(database: Database) -> Rows:
         database,
         "SELECT DISTINCT location, sensor_type FROM (SELECT location, sensor_type"
         " FROM sensor_aggregates ORDER BY window_start DESC LIMIT 5000) AS newest",
-    )
-
-
-def services(database: Database) -> Rows:
-    """Return the newest heartbeat of each process of the last ten minutes, or a service's last."""
-    return fetch(
-        database,
-        "SELECT service, instance, state, details, started_at,"
-        " extract(epoch FROM clock_timestamp() AT TIME ZONE 'UTC' - updated_at)::float AS age_s"
-        " FROM service_status s WHERE updated_at > clock_timestamp() AT TIME ZONE 'UTC'"
-        " - interval '10 minutes' OR updated_at = (SELECT max(updated_at) FROM service_status"
-        " WHERE service = s.service) ORDER BY service, updated_at DESC LIMIT 100",
     )
 
 
@@ -258,19 +248,6 @@ def sensor_history(database: Database, sensor_id: str, around: datetime) -> Rows
     )
 
 
-def verdict_latency(database: Database) -> Rows:
-    """Return how long after their storing the newest 500 readings were judged, milliseconds."""
-    return fetch(
-        database,
-        "SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY ms) AS p50,"
-        " percentile_disc(0.99) WITHIN GROUP (ORDER BY ms) AS p99 FROM (SELECT"
-        " (1000 * extract(epoch FROM p.created_at - r.created_at))::float AS ms"
-        " FROM (SELECT source_id, log_offset, created_at FROM ml_anomaly_predictions"
-        " ORDER BY timestamp DESC LIMIT 500) AS p"
-        " JOIN sensor_readings r USING (source_id, log_offset)) AS newest",
-    )
-
-
 def models(database: Database) -> Rows:
     """Return the last training of each sensor type."""
     return fetch(
@@ -331,50 +308,4 @@ def hour_profile(database: Database, selection: Selection) -> Rows:
         f" AND window_start < %(end)s AND{WHERE} GROUP BY 1, 2) AS hours"
         " GROUP BY 1, 2 ORDER BY 1, 2",
         selection.parameters,
-    )
-
-
-def dead_letters(database: Database) -> Rows:
-    """Return the newest dead letters."""
-    return fetch(
-        database,
-        "SELECT created_at, partition, log_offset, reason_code, reason, payload_bytes,"
-        " substring(payload FROM 1 FOR 200) AS payload"
-        " FROM dead_letters ORDER BY created_at DESC LIMIT 100",
-    )
-
-
-def dead_letter_total(database: Database) -> Rows:
-    """Return how many messages were rejected, and how many of them only counted."""
-    return fetch(
-        database,
-        "SELECT coalesce(sum(kept + counted_only), 0)::float AS rejected,"
-        " coalesce(sum(counted_only), 0)::float AS counted_only FROM dead_letter_counts",
-    )
-
-
-def offsets(database: Database) -> Rows:
-    """Return where each service stands in each partition."""
-    return fetch(
-        database,
-        "SELECT consumer_group, topic, partition, next_offset, end_offset,"
-        " end_offset - next_offset AS lag, watermark, o.updated_at"
-        " FROM stream_offsets o JOIN sources USING (source_id)"
-        " ORDER BY o.updated_at > clock_timestamp() AT TIME ZONE 'UTC' - interval '1 hour' DESC,"
-        " consumer_group, topic, partition LIMIT 200",
-    )
-
-
-def database_size(database: Database) -> Rows:
-    """Return the size of the database in bytes."""
-    return fetch(database, "SELECT pg_database_size(current_database())::float AS bytes")
-
-
-def table_sizes(database: Database) -> Rows:
-    """Return estimated rows and size of each table; nothing is counted."""
-    return fetch(
-        database,
-        "SELECT relname AS table_name, greatest(n_live_tup, 0)::float AS rows,"
-        " pg_total_relation_size(relid)::float AS bytes FROM pg_stat_user_tables"
-        " ORDER BY bytes DESC LIMIT 40",
     )
