@@ -331,21 +331,6 @@ def load_snapshot(tx: Cursor, sensor_type: str) -> tuple[bytes, Offsets] | None:
     return row and (bytes(row[0]), {int(source): offset for source, offset in row[1].items()})
 
 
-def unscored(tx: Cursor) -> int:
-    """Return an upper bound of the readings not yet scored: offsets between progress and end.
-
-    Offsets of all types of a source are counted for each type that lies back, so with all types at
-    the same place the true number is this divided by the number of types.
-    """
-    tx.execute(
-        "SELECT coalesce(sum(greatest(s.next_offset - p.next_offset, 0)), 0)::bigint"
-        " FROM detector_progress AS p JOIN stream_offsets AS s USING (source_id)"
-        " WHERE s.consumer_group = %s",
-        (_CONSUMER,),
-    )
-    return int(tx.fetchone()[0])
-
-
 def verdicts(
     tx: Cursor, topic_id: str, begin: Mapping[int, int]
 ) -> list[tuple[int, int, bool, bool]]:

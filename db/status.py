@@ -21,14 +21,3 @@ def report(tx: Cursor, service: str, instance: str, state: str, details: dict[st
         "DELETE FROM service_status"
         " WHERE updated_at < (clock_timestamp() AT TIME ZONE 'UTC') - interval '1 day'"
     )
-
-
-def live_instances(tx: Cursor, service: str, within_seconds: float) -> list[str]:
-    """Return the instances of a service that reported within ``within_seconds``, sorted."""
-    tx.execute(
-        "SELECT instance FROM service_status WHERE service = %s AND state = 'running'"
-        " AND updated_at > (clock_timestamp() AT TIME ZONE 'UTC') - make_interval(secs => %s)"
-        " ORDER BY instance",
-        (service, within_seconds),
-    )
-    return [row[0] for row in tx.fetchall()]

@@ -67,6 +67,7 @@ class Scoring:
         self.latency = Latency()
         self.anomalies = 0
         self.lag = 0
+        self.known_types = 1
         self.batch_readings = 1_000
         self.reset()
 
@@ -88,7 +89,7 @@ class Scoring:
         with self.database.transaction() as tx:
             known = predictions.origins(tx)
             held, surplus = claims.share_types(tx, self.instance, known, LEASE_SECONDS)
-            self.lag = predictions.unscored(tx) // max(1, len(known))
+            self.known_types = max(1, len(known))
         for sensor_type in self.held.keys() - held:
             log.info("type_lost sensor_type=%s", sensor_type)
             self.drop(sensor_type)
@@ -166,8 +167,21 @@ class Scoring:
                 began_s = time.monotonic()
                 scored += self.score(cohort, ends)
                 self.pace(time.monotonic() - began_s)
+        self.lag = self.unscored(ends)
         self.merge()
         return scored
+
+    def unscored(self, ends: Offsets) -> int:
+        """Return how many visible readings wait for this instance; offsets are shared by all types.
+
+        By the cohorts' positions, not by the stored progress: that of a silent type stands still.
+        """
+        behind = sum(
+            len(cohort.types) * max(0, end - cohort.position.get(source, 0))
+            for cohort in self.cohorts
+            for source, end in ends.items()
+        )
+        return behind // self.known_types
 
     def pace(self, batch_seconds: float) -> None:
         """Make the next batch larger or smaller after one that took so long."""

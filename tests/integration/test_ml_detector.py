@@ -98,8 +98,8 @@ def uninterrupted(query, run_once):
 def test_killed_at_random_moments_it_gives_the_verdicts_of_an_uninterrupted_run(
     service, stored, scored, query, run_once, uninterrupted, how
 ):
-    total, chance = stored(40_000), random.Random(11)
-    for _ in range(4):
+    total, chance = stored(20_000), random.Random(11)
+    for _ in range(3):
         process = service("ml_detector.py")
         goal = min(total, scored() + chance.randrange(1, total // 5))
         until(lambda goal=goal: scored() >= goal)
