@@ -35,6 +35,13 @@ LOOKUP_TIMEOUT_SECONDS = 2.0
 # A broker that has just come back may show a shorter log for a moment; one that lost data stays so.
 BEYOND_END_SECONDS = 10.0
 
+# How much the client fetches ahead: smaller fetches cost a tenth of the rate.
+FETCH_SETTINGS = {
+    "queued.min.messages": 200_000,
+    "queued.max.messages.kbytes": 65_536,
+    "fetch.message.max.bytes": 10_485_760,
+}
+
 _TOPIC_CHANGED = {
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError.UNKNOWN_TOPIC_ID,
@@ -114,15 +121,13 @@ class TopicReader:
         """Partitions of ``assigned`` that are paused until ``start`` says where."""
         config = {
             **client_config,
+            **FETCH_SETTINGS,
             "group.id": group,
             "group.protocol": group_protocol,
             "enable.auto.commit": False,
             "enable.partition.eof": True,
             # A silent jump to the start or end would double or lose readings.
             "auto.offset.reset": "error",
-            "queued.min.messages": 200_000,
-            "queued.max.messages.kbytes": 65_536,
-            "fetch.message.max.bytes": 10_485_760,
             "log_level": 0,
             "error_cb": self._on_client_error,
         }

@@ -34,6 +34,23 @@ PROBLEM_SECONDS = 5.0
 PURGE_TIMEOUT_SECONDS = 2.0
 # Failed messages are reported together.
 REPORT_SECONDS = 5.0
+# Acknowledged by all replicas, in order, none twice; the rest is for throughput.
+SEND_SETTINGS = {
+    "acks": "all",
+    "enable.idempotence": True,
+    # Never give a message up by itself: an outage ends, a reading does not come again.
+    "message.timeout.ms": 0,
+    # A deleted topic is created again by whoever misses it, in seconds.
+    "topic.metadata.propagation.max.ms": 3_600_000,
+    "reconnect.backoff.max.ms": RECONNECT_MS,
+    "queue.buffering.max.messages": QUEUE_MESSAGES,
+    # A few milliseconds' worth of messages in one request, compressed together.
+    "linger.ms": 5,
+    "batch.num.messages": 10_000,
+    "compression.type": "lz4",
+    # As Java clients do it: whoever joins on the key finds it in the same partition.
+    "partitioner": "murmur2_random",
+}
 
 _NOT_ALLOWED = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -77,20 +94,7 @@ class TopicWriter:
         self._progress_s = time.monotonic()
         config = {
             **client_config,
-            "acks": "all",
-            "enable.idempotence": True,
-            # Never give a message up by itself: an outage ends, a reading does not come again.
-            "message.timeout.ms": 0,
-            # A deleted topic is created again by whoever misses it, in seconds.
-            "topic.metadata.propagation.max.ms": 3_600_000,
-            "reconnect.backoff.max.ms": RECONNECT_MS,
-            "queue.buffering.max.messages": QUEUE_MESSAGES,
-            # A few milliseconds' worth of messages in one request, compressed together.
-            "linger.ms": 5,
-            "batch.num.messages": 10_000,
-            "compression.type": "lz4",
-            # As Java clients do it: whoever joins on the key finds it in the same partition.
-            "partitioner": "murmur2_random",
+            **SEND_SETTINGS,
             # A Python call for each delivered message would cost as much as sending it.
             "delivery.report.only.error": True,
             "on_delivery": self._on_failure,
