@@ -22,10 +22,10 @@ MIN_NEW_ROWS = 50
 # The threshold is the median of those of the last models: one odd training must not move it.
 SMOOTHED_MODELS = 5
 # Gate: a forest's quantile also falls on clean data; a verdict needs a feature outside its band.
-GATE = 3.5
+GATE = 3.2
 # Beyond this a feature is an anomaly whatever the forest says: forests do not extrapolate, and a
 # forest of seven features takes little notice of one that is just out (docs/detection.md).
-FAR = 3.8
+FAR = 3.7
 
 
 @dataclass(frozen=True)
