@@ -35,13 +35,6 @@ LOOKUP_TIMEOUT_SECONDS = 2.0
 # A broker that has just come back may show a shorter log for a moment; one that lost data stays so.
 BEYOND_END_SECONDS = 10.0
 
-# How much the client fetches ahead: smaller fetches cost a tenth of the rate.
-FETCH_SETTINGS = {
-    "queued.min.messages": 200_000,
-    "queued.max.messages.kbytes": 65_536,
-    "fetch.message.max.bytes": 10_485_760,
-}
-
 # How much the client fetches ahead. Smaller fetches cost up to half of the rate; larger ones gain a
 # twentieth and cost memory: what arrives compressed takes five times the space here.
 FETCH_SETTINGS = {
