@@ -46,7 +46,10 @@ def share_types(
         " WHERE datname = current_database() AND application_name LIKE 'ml_detector %'"
     )
     sessions = {row[0] for row in tx.fetchall()}
-    live = sorted(sessions | {session_name(i) for i in others} | {session_name(instance)})
+    # One that has let a claim expire sleeps, though its session stands: it gets no share.
+    asleep = {session_name(h) for h, free in claims.values() if h != instance and free}
+    others_live = {session_name(i) for i in others}
+    live = sorted((sessions - asleep) | others_live | {session_name(instance)})
     place = live.index(session_name(instance))
     quota = len(known) // len(live) + (place < len(known) % len(live))
     free = [t for t in known if t not in claims or (claims[t][1] and t not in mine)]
