@@ -168,14 +168,15 @@ def test_readings_before_the_first_model_have_no_verdict_and_are_not_scored_agai
     assert len(again) == 2_100 and again[-1][1] is not None
 
 
-def test_several_detectors_share_the_types_and_take_over_from_one_that_dies(
-    service, stored, scored, query
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_several_detectors_share_the_types_and_take_over_from_one_that_dies_or_sleeps(
+    service, stored, scored, query, how
 ):
     total = stored(500)
     first, second = service("ml_detector.py"), service("ml_detector.py")
     holders = "SELECT instance, count(*) FROM detector_claims GROUP BY instance ORDER BY count(*)"
     until(lambda: [count for _, count in query(holders)] == [2, 3])
-    first.kill()
+    first.send_signal(how)
     until(lambda: [count for _, count in query(holders)] == [5])
     total += stored(2_000, first=500)
     until(lambda: scored() >= total)
