@@ -16,7 +16,7 @@ import math
 
 from config import Settings, load_settings_or_exit
 from db.claims import session_name
-from db.connection import Database, DatabaseUnavailable
+from db.connection import Database, DatabaseUnavailable, RowExists
 from db.heartbeat import BackgroundReporter
 from db.predictions import StaleProgress
 from db.schema import prepare_database
@@ -74,7 +74,7 @@ def run(
             scoring.share()
             scored = scoring.poll()
             outage.over()
-        except StaleProgress as problem:
+        except (StaleProgress, RowExists) as problem:
             log.warning("progress_stale action=reload reason=%s", one_line(problem))
             scoring.pace(math.inf)
             scoring.reset()
@@ -100,7 +100,7 @@ def run(
             stop.wait(pause_s)
     try:
         scoring.release(list(scoring.held))
-    except (StaleProgress, DatabaseUnavailable) as problem:
+    except (StaleProgress, RowExists, DatabaseUnavailable) as problem:
         log.warning("state_not_saved reason=%s", one_line(problem))
 
 

@@ -62,15 +62,19 @@ def detector(stream: LabelledStream) -> dict[str, Found]:
 
 def plain_rule(stream: LabelledStream) -> dict[str, Found]:
     """Return the same features with a fixed limit, no forest."""
+    rank = exceedance(_vectors(stream))
+    return {"rule on the features": Found(rank > RULE_DEVIATIONS, rank)}
+
+
+def _vectors(stream: LabelledStream) -> Floats:
+    """Return the detector's own features of the whole stream."""
     numbers: dict[tuple[str, str], int] = {}
     slots = [
         numbers.setdefault(key, len(numbers))
         for key in zip(stream.sensor_types, stream.sensor_ids, strict=True)
     ]
     states = SensorStates.empty(len(numbers), WINDOW)
-    found = compute_features(states, as_slots(slots), stream.values, stream.timestamp_us)
-    rank = exceedance(found.vectors)
-    return {"rule on the features": Found(rank > RULE_DEVIATIONS, rank)}
+    return compute_features(states, as_slots(slots), stream.values, stream.timestamp_us).vectors
 
 
 def rolling_sigma(stream: LabelledStream) -> dict[str, Found]:
@@ -116,15 +120,8 @@ def half_space_trees(stream: LabelledStream) -> dict[str, Found]:
     """Return River's HalfSpaceTrees (Tan, Ting and Liu 2011), one a type, on the same features."""
     from river.anomaly import HalfSpaceTrees
 
-    numbers: dict[tuple[str, str], int] = {}
-    slots = [
-        numbers.setdefault(key, len(numbers))
-        for key in zip(stream.sensor_types, stream.sensor_ids, strict=True)
-    ]
-    states = SensorStates.empty(len(numbers), WINDOW)
-    found = compute_features(states, as_slots(slots), stream.values, stream.timestamp_us)
     # It wants [0, 1]; the hours, constant within one, are left out.
-    scaled = (np.clip(found.vectors[:, [0, 3, 4, 5, 6]], -10, 10) + 10) / 20
+    scaled = (np.clip(_vectors(stream)[:, [0, 3, 4, 5, 6]], -10, 10) + 10) / 20
     trees = {t: HalfSpaceTrees(seed=42) for t in set(stream.sensor_types)}
     scores: dict[str, list[float]] = {t: [] for t in trees}
     flagged, rank = np.zeros(len(stream), dtype=np.bool_), np.zeros(len(stream))

@@ -137,9 +137,8 @@ class Database:
                     return False
                 cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         except (psycopg2.errors.DuplicateDatabase, psycopg2.errors.UniqueViolation):
-            return (
-                False  # another service was first, or is at it: the second is what that looks like
-            )
+            # Another service was first, or is at it this moment: that looks like the second.
+            return False
         except psycopg2.errors.InsufficientPrivilege as problem:
             raise DatabaseUnavailable(f'no database "{name}", and {problem}') from problem
         except _RETRYABLE as problem:

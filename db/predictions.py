@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import psycopg2.errors
 from psycopg2.extras import Json, execute_values
 
 from db import verdict_counts
@@ -228,39 +227,33 @@ _COLUMNS = (
 def insert(tx: Cursor, readings: StoredReadings, verdicts: Verdicts) -> None:
     """Store the verdicts on readings, and count them.
 
-    Raises
-    ------
-    StaleProgress
-        When one of them has a prediction already.
+    Where one of them has a prediction already, the transaction ends with ``RowExists``.
     """
     known = verdicts.known.tolist()
     flags = boolean_fields(verdicts.is_anomaly)
     reasons = verdicts.reason
     escaped = dict(zip(reasons, text_fields([r or "" for r in reasons]), strict=True))
-    try:
-        copy_rows(
-            tx,
-            "ml_anomaly_predictions",
-            _COLUMNS,
-            (
-                text_fields(readings.sensor_id),
-                text_fields(readings.sensor_type),
-                text_fields(readings.location),
-                hundredths_fields(readings.hundredths),
-                timestamp_fields(readings.timestamp_us),
-                [flag if k else NULL for flag, k in zip(flags, known, strict=True)],
-                [
-                    f"{score:.6f}" if k else NULL
-                    for score, k in zip(verdicts.score.tolist(), known, strict=True)
-                ],
-                boolean_fields(readings.anomaly),
-                [NULL if r is None else escaped[r] for r in reasons],
-                integer_fields(readings.source_id),
-                integer_fields(readings.log_offset),
-            ),
-        )
-    except psycopg2.errors.UniqueViolation as problem:
-        raise StaleProgress(str(problem)) from problem
+    copy_rows(
+        tx,
+        "ml_anomaly_predictions",
+        _COLUMNS,
+        (
+            text_fields(readings.sensor_id),
+            text_fields(readings.sensor_type),
+            text_fields(readings.location),
+            hundredths_fields(readings.hundredths),
+            timestamp_fields(readings.timestamp_us),
+            [flag if k else NULL for flag, k in zip(flags, known, strict=True)],
+            [
+                f"{score:.6f}" if k else NULL
+                for score, k in zip(verdicts.score.tolist(), known, strict=True)
+            ],
+            boolean_fields(readings.anomaly),
+            [NULL if r is None else escaped[r] for r in reasons],
+            integer_fields(readings.source_id),
+            integer_fields(readings.log_offset),
+        ),
+    )
     kinds = verdict_counts.kinds(verdicts.known, verdicts.is_anomaly, readings.anomaly)
     verdict_counts.add(tx, readings.timestamp_us, readings.location, readings.sensor_type, kinds)
 

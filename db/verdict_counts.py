@@ -18,7 +18,6 @@ from db.times import to_timestamp
 _MINUTE_US = 60_000_000
 # What the table counts, in the order in which ``kinds`` numbers it.
 KINDS = ("neither", "rule_only", "ml_only", "both", "without_verdict")
-_KINDS = range(len(KINDS))
 
 
 def kinds(

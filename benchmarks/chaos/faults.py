@@ -41,12 +41,11 @@ class Attack:
     first_write_s: list[float] = field(default_factory=list)
     zero_lag_s: list[float] = field(default_factory=list)
     blows: int = 0
-    _end_s: float = 0.0
 
     def moments(self, longest_pause_s: float) -> Iterator[None]:
         """Yield at random moments until the time or the number of blows is used up."""
-        self._end_s = time.monotonic() + self.seconds
-        while time.monotonic() < self._end_s and self.blows < self.max_blows:
+        end_s = time.monotonic() + self.seconds
+        while time.monotonic() < end_s and self.blows < self.max_blows:
             time.sleep(self.chance.uniform(0, longest_pause_s))
             yield
             self.blows += 1

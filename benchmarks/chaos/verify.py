@@ -57,7 +57,7 @@ class Counts:
 class _Stored:
     """A row of ``sensor_readings``."""
 
-    partition: int
+    source_id: int
     log_offset: int
     number: int
     location: str
@@ -108,7 +108,7 @@ def _wrong_windows(database: Database, readings: list[_Stored]) -> int:
         (source, offset)
         for source, offset in _query(database, "SELECT source_id, log_offset FROM late_readings")
     }
-    wrong = sum(((r.partition, r.log_offset) in late) != is_late(r.number) for r in readings)
+    wrong = sum(((r.source_id, r.log_offset) in late) != is_late(r.number) for r in readings)
     groups: dict[tuple[int, str, str], list[_Stored]] = defaultdict(list)
     for r in readings:
         if not is_late(r.number):
@@ -153,7 +153,7 @@ def _statistical_anomalies(readings: list[_Stored]) -> Counter[tuple[int, str, s
     logs: dict[int, list[_Stored]] = defaultdict(list)
     for r in readings:
         if not is_late(r.number):
-            logs[r.partition].append(r)
+            logs[r.source_id].append(r)
     found: Counter[tuple[int, str, str]] = Counter()
     for log in logs.values():
         windows, _ = PartitionWindows(rules).add(_columns(log))
