@@ -37,8 +37,8 @@ COMMANDS = {
         RUN,
         [["-m", "local_stack", "smoke"]],
     ),
-    # Two at a time, a file each: the tests wait for servers more than they compute.
-    "test": ("the whole test suite", DEVELOP, [["-m", "pytest", "-n2", "--dist=loadfile"]]),
+    # Three at a time, a file each: the tests wait for servers more than they compute.
+    "test": ("the whole test suite", DEVELOP, [["-m", "pytest", "-n3", "--dist=loadfile"]]),
     "lint": (
         "ruff (lint and format) and mypy",
         DEVELOP,
