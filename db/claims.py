@@ -40,16 +40,18 @@ def share_types(
     )
     claims = {t: (holder, free) for t, holder, free in tx.fetchall()}
     mine = [t for t, (holder, _) in claims.items() if holder == instance]
-    others = {h for h, free in claims.values() if h != instance and not free}
+    others = {session_name(h) for h, free in claims.values() if h != instance and not free}
+    # One that has let a claim expire sleeps. So does one whose session has long done nothing: it
+    # may have fallen asleep before it held any, and would keep its share from the others.
+    asleep = {session_name(h) for h, free in claims.values() if h != instance and free}
     tx.execute(
         "SELECT DISTINCT application_name FROM pg_stat_activity"
-        " WHERE datname = current_database() AND application_name LIKE 'ml_detector %'"
+        " WHERE datname = current_database() AND application_name LIKE 'ml_detector %%'"
+        " AND greatest(query_start, state_change) > clock_timestamp() - %s * interval '1 second'",
+        (lease_seconds,),
     )
-    sessions = {row[0] for row in tx.fetchall()}
-    # One that has let a claim expire sleeps, though its session stands: it gets no share.
-    asleep = {session_name(h) for h, free in claims.values() if h != instance and free}
-    others_live = {session_name(i) for i in others}
-    live = sorted((sessions - asleep) | others_live | {session_name(instance)})
+    awake = {row[0] for row in tx.fetchall()}
+    live = sorted((awake - asleep) | others | {session_name(instance)})
     place = live.index(session_name(instance))
     quota = len(known) // len(live) + (place < len(known) % len(live))
     free = [t for t in known if t not in claims or (claims[t][1] and t not in mine)]

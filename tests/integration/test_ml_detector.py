@@ -11,6 +11,7 @@ import numpy as np
 import psycopg2
 import pytest
 
+from db import claims
 from pipeline.simulator import SensorSimulator
 from tests.conftest import CHECKOUT
 from tests.messages import message, send
@@ -182,6 +183,20 @@ def test_several_detectors_share_the_types_and_take_over_from_one_that_dies_or_s
     until(lambda: scored() >= total)
     assert scored() == total
     assert second.poll() is None
+
+
+def test_one_that_fell_asleep_before_it_held_a_type_gets_no_share(database, database_url):
+    url = psycopg2.extensions.make_dsn(database_url, application_name="ml_detector asleep")
+    asleep = psycopg2.connect(url)
+    asleep.cursor().execute("SELECT 1")
+
+    def held(lease_seconds):
+        with database.transaction() as tx:
+            return claims.share_types(tx, "awake", "abcd", lease_seconds)[0]
+
+    assert len(held(60)) == 2
+    until(lambda: len(held(0.2)) == 4)
+    asleep.close()
 
 
 def test_a_zombie_that_wakes_up_scores_nothing_twice(service, stored, scored, query):
