@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,10 +32,20 @@ from service.stream import Stream, run_stream
 
 GROUP = "consumer"
 # One transaction: large enough for COPY to be the cost, small enough for a row to be seen soon.
-MAX_BATCH_MESSAGES = 10_000
+MAX_BATCH_MESSAGES = 20_000
 BATCH_TIMEOUT_SECONDS = 0.2
 # Beyond this somebody makes sensor types up; they are asked for again rather than held in memory.
 MAX_KNOWN_TYPES = 100_000
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The messages of one partition, decoded; ``rows`` is what COPY takes."""
+
+    batch: PartitionBatch
+    decoded: Readings
+    rejected: list[Rejected]
+    rows: str
 
 
 class StoreReadings:
@@ -61,57 +72,44 @@ class StoreReadings:
         """Return whether a message has come."""
         return any(len(batch) for batch in batches)
 
-    def store(self, tx: Cursor, batches: Sequence[PartitionBatch]) -> dict[int, Position]:
+    def prepare(self, batch: PartitionBatch) -> Prepared:
+        """Decode the messages of one partition and format their rows."""
+        decoded, rejected = decode_batch(batch.payloads, batch.timestamp_ms)
+        rows = readings.to_rows(self.sources[batch.partition], batch.offsets, decoded)
+        return Prepared(batch, decoded, rejected, rows)
+
+    def store(self, tx: Cursor, work: Sequence[Prepared]) -> dict[int, Position]:
         """Store the messages of one poll."""
-        payloads = [payload for batch in batches for payload in batch.payloads]
-        timestamp_ms = np.concatenate([batch.timestamp_ms for batch in batches])
-        offsets = np.concatenate([batch.offsets for batch in batches])
-        partitions = np.repeat([b.partition for b in batches], [len(b) for b in batches])
-        source_ids = np.repeat(
-            [self.sources[b.partition] for b in batches], [len(b) for b in batches]
-        )
-
-        decoded, rejected = decode_batch(payloads, timestamp_ms)
-        self._register_types(tx, decoded, source_ids, offsets)
-        readings.insert(tx, source_ids, offsets, decoded)
-        if rejected:
-            self._reject(tx, rejected, payloads, partitions, offsets)
+        self._register_types(tx, work)
+        readings.insert(tx, [each.rows for each in work])
+        for each in work:
+            if each.rejected:
+                self._reject(tx, each.batch, each.rejected)
+        timestamp_ms = np.concatenate([each.batch.timestamp_ms for each in work])
         self.latency.add(time.time() * 1000 - timestamp_ms)
-        return {batch.partition: Position(batch.next_offset) for batch in batches}
+        return {each.batch.partition: Position(each.batch.next_offset) for each in work}
 
-    def _register_types(self, tx: Cursor, decoded: Readings, source_ids: Any, offsets: Any) -> None:
-        pairs = zip(decoded.sensor_type, source_ids[decoded.position].tolist(), strict=True)
-        first_row: dict[tuple[str, int], int] = {}
-        for row, pair in enumerate(pairs):
-            first_row.setdefault(pair, row)
-        new = {pair: row for pair, row in first_row.items() if pair not in self.known_types}
-        if new:
-            first_offsets = offsets[decoded.position[list(new.values())]].tolist()
-            readings.register_types(
-                tx, [(*pair, o) for pair, o in zip(new, first_offsets, strict=True)]
-            )
+    def _register_types(self, tx: Cursor, work: Sequence[Prepared]) -> None:
+        first_offsets = {}
+        for each in work:
+            source_id, types = self.sources[each.batch.partition], each.decoded.sensor_type
+            for kind in set(types):
+                if (kind, source_id) not in self.known_types:
+                    first = each.decoded.position[types.index(kind)]
+                    first_offsets[kind, source_id] = int(each.batch.offsets[first])
+        if first_offsets:
+            readings.register_types(tx, [(*pair, first) for pair, first in first_offsets.items()])
             if len(self.known_types) > MAX_KNOWN_TYPES:
                 self.known_types.clear()
-            self.known_types |= new.keys()
+            self.known_types |= first_offsets.keys()
 
-    def _reject(
-        self,
-        tx: Cursor,
-        rejected: list[Rejected],
-        payloads: list[bytes | None],
-        partitions: Any,
-        offsets: Any,
-    ) -> None:
-        letters: dict[int, list[DeadLetter]] = {}
-        for each in rejected:
-            at = each.position
-            letters.setdefault(int(partitions[at]), []).append(
-                DeadLetter(int(offsets[at]), payloads[at], each.reason_code, each.reason)
-            )
-        for partition, of_partition in letters.items():
-            dead_letters.insert(
-                tx, self.sources[partition], self.topic, partition, of_partition, self.rows_per_hour
-            )
+    def _reject(self, tx: Cursor, batch: PartitionBatch, rejected: list[Rejected]) -> None:
+        letters = [
+            DeadLetter(int(batch.offsets[at]), batch.payloads[at], each.reason_code, each.reason)
+            for each, at in ((each, each.position) for each in rejected)
+        ]
+        source_id = self.sources[batch.partition]
+        dead_letters.insert(tx, source_id, self.topic, batch.partition, letters, self.rows_per_hour)
         self.rejected += len(rejected)
 
     def is_settled(self) -> bool:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from broker.reader import PartitionBatch, TopicReader
@@ -21,7 +22,7 @@ from db import aggregates, windows
 from db.connection import Cursor, Database
 from db.heartbeat import BackgroundReporter
 from db.offsets import Position
-from pipeline.reading import decode_batch
+from pipeline.reading import Readings, decode_batch
 from pipeline.windows import PartitionWindows, WindowKey, WindowRules
 from service.cli import service_parser
 from service.lifecycle import Heartbeat, StopSignal, instance_name, run_service
@@ -31,10 +32,18 @@ from service.stream import Stream, run_stream
 
 GROUP = "stream_processor"
 # One transaction. A window's row is to be seen within 2 s of its first reading.
-MAX_BATCH_MESSAGES = 50_000
+MAX_BATCH_MESSAGES = 20_000
 BATCH_TIMEOUT_SECONDS = 0.5
 # How often idle partitions move on and windows are closed.
 TICK_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The messages of one partition, decoded."""
+
+    batch: PartitionBatch
+    decoded: Readings
 
 
 class AggregateWindows:
@@ -76,12 +85,18 @@ class AggregateWindows:
         has_ticked = time.monotonic() - self.ticked_s > TICK_SECONDS
         return bool(batches) or (has_ticked and bool(self.windows))
 
-    def store(self, tx: Cursor, batches: Sequence[PartitionBatch]) -> dict[int, Position]:
+    def prepare(self, batch: PartitionBatch) -> Prepared:
+        """Decode the messages of one partition; what is no reading is the consumer's business."""
+        return Prepared(batch, decode_batch(batch.payloads, batch.timestamp_ms)[0])
+
+    def store(self, tx: Cursor, work: Sequence[Prepared]) -> dict[int, Position]:
         """Aggregate one poll."""
         now_s = time.monotonic()
+        batches = [each.batch for each in work]
         changed: set[WindowKey] = set()
+        for each in work:
+            changed |= self._add(tx, each)
         for batch in batches:
-            changed |= self._add(tx, batch)
             self.next_offsets[batch.partition] = batch.next_offset
             self.idle_since_s.pop(batch.partition, None)
             if batch.is_at_end:
@@ -100,10 +115,10 @@ class AggregateWindows:
             self.ticked_s = now_s
         return {p: Position(self.next_offsets[p], self.windows[p].watermark_us) for p in moved}
 
-    def _add(self, tx: Cursor, batch: PartitionBatch) -> set[WindowKey]:
-        """Add the readings of one partition; what is no reading is the consumer's business."""
+    def _add(self, tx: Cursor, prepared: Prepared) -> set[WindowKey]:
+        """Add the readings of one partition."""
+        batch, decoded = prepared.batch, prepared.decoded
         source_id = self.sources[batch.partition]
-        decoded, _ = decode_batch(batch.payloads, batch.timestamp_ms)
         changed, late = self.windows[batch.partition].add(decoded, self.final)
         windows.save(tx, source_id, changed)
         windows.insert_late(tx, source_id, batch.offsets, decoded, late, self.rules.window_us)

@@ -14,22 +14,27 @@ _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 NULL = "\\N"
 
 
+def rows_text(fields: Sequence[Iterable[str]]) -> str:
+    """Return columns of already formatted fields, from the functions below, as rows."""
+    text = "\n".join(map("\t".join, zip(*fields, strict=True)))
+    return text + "\n" if text else ""
+
+
+def copy_text(tx: Cursor, table: str, columns: Sequence[str], text: str) -> None:
+    """COPY rows into a table; names are written in this program, never input."""
+    if text:
+        data = text.encode()
+        # In one piece: between two the thread would wait for the interpreter.
+        tx.copy_expert(
+            f"COPY {table} ({', '.join(columns)}) FROM STDIN", io.BytesIO(data), len(data)
+        )
+
+
 def copy_rows(
     tx: Cursor, table: str, columns: Sequence[str], fields: Sequence[Iterable[str]]
 ) -> None:
-    """COPY columns of already formatted fields into a table.
-
-    Parameters
-    ----------
-    table, columns : str
-        Names written in this program, never input.
-    fields : sequence of iterables of str
-        One per column, from the functions below.
-    """
-    text = "\n".join(map("\t".join, zip(*fields, strict=True)))
-    if text:
-        statement = f"COPY {table} ({', '.join(columns)}) FROM STDIN"
-        tx.copy_expert(statement, io.StringIO(text + "\n"))
+    """COPY columns of already formatted fields."""
+    copy_text(tx, table, columns, rows_text(fields))
 
 
 def text_fields(values: Sequence[str]) -> list[str]:

@@ -11,9 +11,10 @@ from psycopg2.extras import execute_values
 from db.connection import Cursor
 from db.copying import (
     boolean_fields,
-    copy_rows,
+    copy_text,
     hundredths_fields,
     integer_fields,
+    rows_text,
     text_fields,
     timestamp_fields,
 )
@@ -25,17 +26,9 @@ _COLUMNS = (
 )
 
 
-def insert(
-    tx: Cursor,
-    source_ids: npt.NDArray[np.int64],
-    offsets: npt.NDArray[np.int64],
-    readings: Readings,
-) -> None:
-    """Store readings; sources and offsets are those of all messages they were decoded from."""
-    copy_rows(
-        tx,
-        "sensor_readings",
-        _COLUMNS,
+def to_rows(source_id: int, offsets: npt.NDArray[np.int64], readings: Readings) -> str:
+    """Return readings of one partition as rows; ``offsets`` are those of the whole batch."""
+    return rows_text(
         (
             text_fields(readings.sensor_id),
             text_fields(readings.sensor_type),
@@ -44,10 +37,15 @@ def insert(
             timestamp_fields(readings.timestamp_us),
             boolean_fields(readings.anomaly),
             text_fields(readings.unit),
-            integer_fields(source_ids[readings.position]),
+            [str(source_id)] * len(readings),
             integer_fields(offsets[readings.position]),
-        ),
+        )
     )
+
+
+def insert(tx: Cursor, rows: Iterable[str]) -> None:
+    """Store what ``to_rows`` made."""
+    copy_text(tx, "sensor_readings", _COLUMNS, "".join(rows))
 
 
 def register_types(tx: Cursor, first_offsets: Iterable[tuple[str, int, int]]) -> None:

@@ -212,16 +212,19 @@ def _decode_good(payloads: Sequence[bytes | None]) -> tuple[list[_Message], list
     try:
         joined = b"\n".join(payloads)  # type: ignore[arg-type]  # a tombstone is a TypeError
         joined.decode()  # the line feeds keep a cut character from being completed by the next
-        if b"\\u0000" in joined or max(map(len, payloads)) > MAX_PAYLOAD_BYTES:  # type: ignore[arg-type]
+        # One byte is found ten times as fast as six.
+        if b"\\" in joined and b"\\u0000" in joined:
+            return None
+        if len(joined) > MAX_PAYLOAD_BYTES < max(map(len, payloads)):  # type: ignore[arg-type]
             return None
         messages = list(map(_parse, payloads))  # type: ignore[arg-type]
         texts = [m.timestamp for m in messages]
-        if any(text[10:11] != "T" for text in texts):
+        if {text[10:11] for text in texts} != {"T"}:
             return None
-        deltas = [parsed - _EPOCH for parsed in map(datetime.fromisoformat, texts)]
+        parsed = map(datetime.fromisoformat, texts)
+        times = [(time - _EPOCH) // _MICROSECOND for time in parsed]
     except (TypeError, ValueError, msgspec.MsgspecError, RecursionError):
         return None
-    times: list[int] = np.array(deltas, dtype="timedelta64[us]").astype(np.int64).tolist()
     return (messages, times) if _MIN_US <= min(times) <= max(times) < _MAX_US else None
 
 

@@ -1,27 +1,39 @@
 """The loop that consumer and stream processor share, and the whole of the exactly-once guarantee.
 
     1. poll      some messages from the topic
-    2. store     what follows from them, in one transaction
-    3. confirm   that the topic is still the one whose offsets are stored
-    4. advance   the offsets, in the same transaction, last, and only if nobody else has moved them
-    5. commit
+    2. prepare   what can be made of the messages alone: decode, format
+    3. store     what follows from them, in one transaction
+    4. confirm   that the topic is still the one whose offsets are stored
+    5. advance   the offsets, in the same transaction, last, and only if nobody else has moved them
+    6. commit
 
-Nothing is in memory that is not in the database after step 5. So every failure, whatever it was,
-has one cure: forget, load offsets and state from the database, seek there, go on.
+Steps 3 to 6 run in a thread, while 1 and 2 of the next batch run in the loop: there is one
+transaction at most, and nothing but polling and preparing happens beside it. The loop waits for its
+outcome before it looks at anything that the transaction touches, and before partitions are given
+away.
+
+Nothing is in memory that is not in the database after step 6, but for the batch that was polled
+meanwhile. So every failure, whatever it was, has one cure: forget, that batch too, load offsets and
+state from the database, seek there, go on.
 """
 
 from __future__ import annotations
 
+import gc
 import logging
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Generic, Protocol, TypeVar
 
 from broker.reader import OffsetBeyondEnd, PartitionBatch, TopicReader
 from broker.topics import (
     BrokerMisconfigured,
     BrokerUnavailable,
+    IdentityCheck,
     Topic,
     TopicChanged,
     admin_client,
@@ -36,6 +48,17 @@ log = logging.getLogger(__name__)
 
 # Kafka's own copy of the offsets only feeds lag tools.
 KAFKA_COMMIT_SECONDS = 1.0
+# How long partitions are held back for a transaction; after that it may fail, which is safe.
+REVOKE_WAIT_SECONDS = 2.0
+# The transaction's thread waits so long for the interpreter after each answer of the database; at
+# Python's own 5 ms it would do little else while the loop decodes.
+SWITCH_SECONDS = 0.0005
+
+# Messages come by the thousand, go soon and form no cycles: at Python's own threshold, 700 objects,
+# looking for cycles took a fifth of the time.
+COLLECT_OBJECTS = 200_000
+
+Work = TypeVar("Work")
 
 
 @dataclass(frozen=True)
@@ -69,8 +92,8 @@ class Stream:
     once: bool = False
 
 
-class Handler(Protocol):
-    """What a service does with the messages."""
+class Handler(Protocol[Work]):
+    """What a service does with the messages. All but ``prepare`` have it to themselves."""
 
     def start(
         self, tx: Cursor, reader: TopicReader, sources: dict[int, int], at: dict[int, Position]
@@ -80,11 +103,17 @@ class Handler(Protocol):
     def retain(self, partitions: set[int]) -> None:
         """Forget the state of all other partitions."""
 
+    def prepare(self, batch: PartitionBatch) -> Work:
+        """Return what can be made of messages alone; runs beside ``store``, so it changes nothing.
+
+        Not called before their partition's ``start``.
+        """
+
     def is_due(self, batches: Sequence[PartitionBatch]) -> bool:
         """Return whether there is something to store."""
 
-    def store(self, tx: Cursor, batches: Sequence[PartitionBatch]) -> dict[int, Position]:
-        """Write what follows from the batches; return where their partitions stand then."""
+    def store(self, tx: Cursor, work: Sequence[Work]) -> dict[int, Position]:
+        """Write what follows from prepared batches; return where their partitions stand then."""
 
     def is_settled(self) -> bool:
         """Return whether everything that follows from the messages so far is stored."""
@@ -94,7 +123,7 @@ class Handler(Protocol):
 
 
 def run_stream(
-    stream: Stream, handler: Handler, database: Database, beat: Heartbeat, stop: StopSignal
+    stream: Stream, handler: Handler[Work], database: Database, beat: Heartbeat, stop: StopSignal
 ) -> None:
     """Read the topic until a stop is requested, through every outage and every re-creation of it.
 
@@ -122,7 +151,7 @@ def run_stream(
                     stream.group_protocol,
                     stream.session_timeout_s,
                 ) as reader:
-                    return _run(stream, topic, reader, handler, database, beat, stop)
+                    return _Run(stream, topic, reader, handler, database, beat).until(stop)
             except TopicChanged as change:
                 log.warning("topic_changed topic=%s reason=%s", topic.name, one_line(change))
     except BrokerMisconfigured as problem:
@@ -134,66 +163,143 @@ def run_stream(
         ) from problem
 
 
-def _run(
-    stream: Stream,
-    topic: Topic,
-    reader: TopicReader,
-    handler: Handler,
-    database: Database,
-    beat: Heartbeat,
-    stop: StopSignal,
-) -> None:
-    checkpoint = Checkpoint(stream.group)
-    database_outage, broker_outage = Outage("postgresql"), Outage("kafka_lookup")
-    at_end: set[int] = set()
-    committed_s = 0.0
-    refused_row = ""
-    while not stop.requested:
-        # Polled also while waiting: that keeps the membership, and paused partitions give nothing.
-        batches = reader.poll(stream.max_messages, stream.timeout_s)
-        if database_outage.waiting or broker_outage.waiting:
-            continue
+class _Run(Generic[Work]):
+    """The loop over one identity of the topic."""
+
+    def __init__(
+        self,
+        stream: Stream,
+        topic: Topic,
+        reader: TopicReader,
+        handler: Handler[Work],
+        database: Database,
+        beat: Heartbeat,
+    ) -> None:
+        self.stream = stream
+        self.topic = topic
+        self.reader = reader
+        self.handler = handler
+        self.database = database
+        self.beat = beat
+        self.checkpoint = Checkpoint(stream.group)
+        self.database_outage, self.broker_outage = Outage("postgresql"), Outage("kafka_lookup")
+        self.refused_row = ""
+        self.committed_s = 0.0
+        self.at_end: set[int] = set()
+        self.in_flight: Future[None] | None = None
+        self.in_flight_messages = 0
+        reader.before_revoke = self._wait
+
+    def until(self, stop: StopSignal) -> None:
+        """Go on until a stop is requested, or, if ``once``, until all is read."""
+        sys.setswitchinterval(SWITCH_SECONDS)
+        gc.set_threshold(COLLECT_OBJECTS)
+        with ThreadPoolExecutor(1, "transaction") as self.thread:
+            while not stop.requested:
+                # Polled also while waiting: that keeps the membership, and paused partitions give
+                # nothing.
+                batches = self.reader.poll(self.stream.max_messages, self.stream.timeout_s)
+                if self.database_outage.waiting or self.broker_outage.waiting:
+                    continue
+                self._recovering(partial(self._step, batches))
+                if self.stream.once and self._has_caught_up():
+                    log.info("caught_up partitions=%d", len(self.reader.assigned))
+                    break
+            self._recovering(self._finish)
+
+    def _recovering(self, action: Callable[[], None]) -> None:
+        """Do something; when it fails, forget everything that is not in the database."""
         try:
-            if reader.waiting:
-                _start(topic, reader, checkpoint, handler, database)
-            reading = reader.assigned - reader.waiting
-            handler.retain(reading)
-            if handler.is_due(batches):
-                identity = reader.check_identity()
-                ends = {p: reader.end_offset(p) for p in reading}
-                with database.transaction() as tx:
-                    moves = handler.store(tx, batches)
-                    identity.confirm()
-                    checkpoint.advance(tx, moves, ends)
-                beat.count(sum(len(batch) for batch in batches))
-            database_outage.over()
-            broker_outage.over()
+            return action()
         except (StaleCheckpoint, RowExists) as problem:
             if isinstance(problem, RowExists):
-                _refuse_offset_set_back(problem, refused_row)
-                refused_row = str(problem)
+                _refuse_offset_set_back(problem, self.refused_row)
+                self.refused_row = str(problem)
             log.warning("checkpoint_stale action=reload reason=%s", one_line(problem))
-            reader.rewind()
-            continue
         except DatabaseUnavailable as problem:
-            database_outage.failed(problem)
-            reader.rewind()
-            continue
+            self.database_outage.failed(problem)
         except BrokerUnavailable as problem:
-            broker_outage.failed(problem)
-            reader.rewind()
-            continue
-        if time.monotonic() - committed_s > KAFKA_COMMIT_SECONDS:
-            reader.commit({p: checkpoint.next_offsets[p] for p in reading})
-            committed_s = time.monotonic()
-        if beat.due:
-            beat.beat(lag=_lag(reader, checkpoint, reading), **handler.gauges())
-        at_end = {b.partition for b in batches if b.is_at_end} | (
-            at_end - {b.partition for b in batches}
-        )
-        if stream.once and reading and reading <= at_end and handler.is_settled():
-            log.info("caught_up partitions=%d", len(reading))
-            return
+            self.broker_outage.failed(problem)
+        self.at_end.clear()
+        self.reader.rewind()
+
+    def _step(self, batches: Sequence[PartitionBatch]) -> None:
+        """Store one poll, as soon as the one before is stored."""
+        work = [self.handler.prepare(batch) for batch in batches]
+        self._finish()
+        if self.reader.waiting:
+            self._start()
+        reading = self.reader.assigned - self.reader.waiting
+        self.handler.retain(reading)
+        self._tell(reading)
+        if self.handler.is_due(batches):
+            identity = self.reader.check_identity()  # asked after the messages were polled
+            ends = {p: self.reader.end_offset(p) for p in reading}
+            self.in_flight = self.thread.submit(self._store, work, identity, ends)
+            self.in_flight_messages = sum(map(len, batches))
+        else:
+            self._note_success()
+        self.at_end -= {batch.partition for batch in batches if not batch.is_at_end}
+        self.at_end |= {batch.partition for batch in batches if batch.is_at_end}
+
+    def _store(
+        self, work: Sequence[Work], identity: IdentityCheck, ends: dict[int, int | None]
+    ) -> None:
+        with self.database.transaction() as tx:
+            moves = self.handler.store(tx, work)
+            identity.confirm()
+            self.checkpoint.advance(tx, moves, ends)
+
+    def _finish(self) -> None:
+        """Wait for the transaction in flight, if there is one; raise what it raised."""
+        if self.in_flight is not None:
+            in_flight, self.in_flight = self.in_flight, None
+            in_flight.result()
+            self.beat.count(self.in_flight_messages)
+            self._note_success()
+
+    def _wait(self) -> None:
+        # Not for the outcome: that is for the loop.
+        if self.in_flight is not None:
+            wait([self.in_flight], REVOKE_WAIT_SECONDS)
+
+    def _note_success(self) -> None:
+        self.database_outage.over()
+        self.broker_outage.over()
+
+    def _start(self) -> None:
+        """Begin the partitions that wait for it where the database says."""
+        with self.database.transaction() as tx:
+            sources = register_sources(
+                tx,
+                self.topic.cluster_id,
+                self.topic.topic_id,
+                self.topic.name,
+                self.topic.partitions,
+            )
+            self.checkpoint.source_ids = sources
+            positions = self.checkpoint.load(tx, self.reader.waiting)
+            self.handler.start(tx, self.reader, sources, positions)
+        self.reader.start({p: position.next_offset for p, position in positions.items()})
+
+    def _tell(self, reading: set[int]) -> None:
+        """Tell Kafka and the heartbeat how far it is; between two transactions."""
+        next_offsets = {p: self.checkpoint.next_offsets[p] for p in reading}
+        if time.monotonic() - self.committed_s > KAFKA_COMMIT_SECONDS:
+            self.reader.commit(next_offsets)
+            self.committed_s = time.monotonic()
+        if self.beat.due:
+            ends = {p: self.reader.end_offset(p) or 0 for p in reading}
+            lag = sum(max(0, ends[p] - next_offsets[p]) for p in reading)
+            self.beat.beat(lag=lag, **self.handler.gauges())
+
+    def _has_caught_up(self) -> bool:
+        reading = self.reader.assigned - self.reader.waiting
+        if not (reading and reading <= self.at_end):
+            return False
+        self._recovering(self._finish)
+        # Cleared, if that failed.
+        return reading <= self.at_end and self.handler.is_settled()
 
 
 def _refuse_offset_set_back(problem: RowExists, refused_before: str) -> None:
@@ -204,25 +310,3 @@ def _refuse_offset_set_back(problem: RowExists, refused_before: str) -> None:
             f"{problem} The offset in stream_offsets was set back to before rows that exist."
             " Nothing was changed. Delete them or move it forward: docs/operations.md"
         ) from problem
-
-
-def _start(
-    topic: Topic,
-    reader: TopicReader,
-    checkpoint: Checkpoint,
-    handler: Handler,
-    database: Database,
-) -> None:
-    with database.transaction() as tx:
-        sources = register_sources(
-            tx, topic.cluster_id, topic.topic_id, topic.name, topic.partitions
-        )
-        checkpoint.source_ids = sources
-        positions = checkpoint.load(tx, reader.waiting)
-        handler.start(tx, reader, sources, positions)
-    reader.start({p: position.next_offset for p, position in positions.items()})
-
-
-def _lag(reader: TopicReader, checkpoint: Checkpoint, partitions: set[int]) -> int:
-    ends = {p: reader.end_offset(p) or 0 for p in partitions}
-    return sum(max(0, ends[p] - checkpoint.next_offsets[p]) for p in partitions)
