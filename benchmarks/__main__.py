@@ -13,11 +13,11 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from benchmarks import services
+from benchmarks import load, services
 from benchmarks.report import Report
 from benchmarks.testbed import Testbed
 
-SUITES = {**services.SUITES}
+SUITES = {**services.SUITES, **load.SUITES}
 
 
 def parse_args() -> argparse.Namespace:

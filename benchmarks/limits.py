@@ -19,7 +19,7 @@ from broker.reader import FETCH_SETTINGS
 from broker.writer import SEND_SETTINGS
 
 # As many rows a transaction as the consumer takes.
-COPY_ROWS = 10_000
+COPY_ROWS = 20_000
 _COLUMNS = (
     "sensor_id, sensor_type, location, value, timestamp, anomaly, unit, source_id, log_offset"
 )

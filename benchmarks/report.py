@@ -11,8 +11,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from html import escape
 
-import plotly.graph_objects as go
 import psutil
 
 from benchmarks.testbed import CHECKOUT
@@ -77,8 +77,8 @@ class Report:
         """Print the table, draw the plot."""
         head = f"{'':<44} {'measured':>12} {'unit':<15} {'limit':>10} {'ratio':>6}"
         print("\n".join([head, "-" * len(head), *map(_line, self.figures)]))
-        plot = self._file.with_suffix(".html")
-        _plot(self.figures, str(self._common["machine"])).write_html(plot, include_plotlyjs="cdn")
+        plot = self._file.with_suffix(".svg")
+        plot.write_text(_plot(self.figures, str(self._common["machine"])), encoding="utf-8")
         self.say(f"results: {self._file.relative_to(CHECKOUT)}, plot: {plot.name} beside it")
 
 
@@ -90,15 +90,26 @@ def _line(figure: Figure) -> str:
     return f"{figure.name:<44} {value:>12} {figure.unit:<15} {limit:>10} {ratio:>6}"
 
 
-def _plot(figures: Sequence[Figure], machine: str) -> go.Figure:
-    """Return rates beside their limits."""
-    shown = [figure for figure in figures if figure.limit is not None]
-    names = [figure.name for figure in shown]
-    plot = go.Figure(layout={"title": f"Measured, and the limit beside it ({machine})"})
-    plot.add_bar(x=names, y=[f.value for f in shown], name="measured")
-    plot.add_bar(x=names, y=[f.limit for f in shown], name="limit")
-    plot.update_yaxes(title="per second")
-    return plot
+def _plot(figures: Sequence[Figure], machine: str) -> str:
+    """Return an SVG: each measured rate as a share of its limit, the limit being the full width."""
+    shown = [figure for figure in figures if figure.ratio is not None]
+    widest = max([1.0, *(figure.ratio or 0 for figure in shown)])
+    rows = [f'<text x="10" y="20">Measured, as a share of the limit beside it ({machine})</text>']
+    for row, figure in enumerate(shown, 2):
+        ratio = figure.ratio or 0
+        y, width = row * 22, ratio / widest * 500
+        text = f"{ratio:.2f}: {figure.value:,.0f} of {figure.limit:,.0f} {figure.unit}"
+        rows += [
+            f'<text x="10" y="{y}">{escape(figure.name)}</text>',
+            f'<rect x="360" y="{y - 13}" width="{500 / widest:.0f}" height="16" fill="#e4e4e4"/>',
+            f'<rect x="360" y="{y - 13}" width="{width:.0f}" height="16" fill="#4c78a8"/>',
+            f'<text x="870" y="{y}">{escape(text)}</text>',
+        ]
+    size = f'width="1250" height="{22 * (len(shown) + 3)}"'
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="13">'
+    )
+    return "\n".join([head, *rows, "</svg>"])
 
 
 def _commit() -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from benchmarks.limits import copy_rate, prebuilt_rows
 from benchmarks.report import Figure, Report, rate
-from benchmarks.testbed import Run, Testbed, work_off
+from benchmarks.testbed import Run, Testbed, query, work_off
 from broker.topics import Topic
 from consumer import GROUP as CONSUMER
 from stream_processor import GROUP as PROCESSOR
@@ -31,6 +31,33 @@ def consumer(bed: Testbed, report: Report, quick: bool) -> None:
             limits.append(copy_rate(url, batches))
         report.say(f"consumer {runs[-1].rate:,.0f}/s, COPY {limits[-1]:,.0f}/s")
     report.add(rate("consumer", [run.rate for run in runs], limits, PER_S), *_costs(runs, CONSUMER))
+
+
+def indexes(bed: Testbed, report: Report, quick: bool) -> None:
+    """Measure what each index of sensor_readings costs: COPY without it."""
+    count, rounds = (200_000, 3) if quick else (600_000, 5)
+    topic = bed.filled_topic(count)
+    with bed.database() as url, bed.start_service("consumer.py", topic, url) as process:
+        work_off(url, CONSUMER, count, [process])
+        batches = prebuilt_rows(url)
+    rates: dict[str, list[float]] = {}
+    for _ in range(rounds):
+        for name, statement in _INDEX_SETS.items():
+            with bed.database() as url:
+                query(url, statement)
+                rates.setdefault(name, []).append(copy_rate(url, batches))
+    all_of_them = rates["all indexes"]
+    for name, values in rates.items():
+        report.add(rate(f"COPY, {name}", values, all_of_them, "rows/s"))
+
+
+_BY_SENSOR, _BY_TIME = "sensor_readings_sensor", "sensor_readings_timestamp"
+_INDEX_SETS = {
+    "all indexes": "SELECT",
+    "without (sensor_id, timestamp)": f"DROP INDEX {_BY_SENSOR}",
+    "without (timestamp)": f"DROP INDEX {_BY_TIME}",
+    "primary key only": f"DROP INDEX {_BY_SENSOR}, {_BY_TIME}",
+}
 
 
 def windows(bed: Testbed, report: Report, quick: bool) -> None:
@@ -96,6 +123,7 @@ def _costs(runs: list[Run], name: str) -> list[Figure]:
 
 SUITES: dict[str, Callable[[Testbed, Report, bool], None]] = {
     "consumer": consumer,
+    "indexes": indexes,
     "windows": windows,
     "producer": producer,
 }

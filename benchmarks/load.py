@@ -1,0 +1,140 @@
+"""Beyond full load: latency at a rate, several instances, growing size, memory."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+from benchmarks.report import Figure, Report
+from benchmarks.testbed import Measured, Testbed, query, work_off
+from consumer import GROUP as CONSUMER
+from stream_processor import GROUP as PROCESSOR
+
+RATES = (100, 1_000, 10_000)
+# Services have joined their groups and fitted nothing yet; measured after this.
+WARM_UP_SECONDS = 10.0
+SETTLE_SECONDS = 5.0
+SCRIPTS = {"consumer.py": CONSUMER, "stream_processor.py": PROCESSOR}
+# Milliseconds from the sending of a reading (its timestamp); only what was sent in the interval.
+STAGES = {
+    "stored": "SELECT created_at - timestamp AS d FROM sensor_readings WHERE",
+    "predicted": "SELECT created_at - timestamp AS d FROM ml_anomaly_predictions WHERE",
+}
+MAX_MEMORY_MB = 400
+
+
+def latency(bed: Testbed, report: Report, quick: bool) -> None:
+    """Measure p50 and p99 from sent to stored, aggregated and predicted, at three rates."""
+    seconds = 15 if quick else 60
+    for rate in RATES:
+        topic = bed.topic()
+        with bed.database() as url, ExitStack() as stack:
+            for script in ("consumer.py", "stream_processor.py", "ml_detector.py"):
+                stack.enter_context(bed.start_service(script, topic, url))
+            options = ("--rate", str(rate))
+            stack.enter_context(bed.start_service("producer.py", topic, url, *options))
+            time.sleep(WARM_UP_SECONDS)
+            aggregated = _watch_aggregates(url, seconds)
+            time.sleep(SETTLE_SECONDS)
+            for stage, select in STAGES.items():
+                _add_latency(report, f"{rate:,}/s, sent -> {stage}", _stage(url, select, seconds))
+            _add_latency(report, f"{rate:,}/s, sent -> aggregated", aggregated)
+
+
+def _stage(url: str, select: str, seconds: float) -> list[float]:
+    reach = (seconds + SETTLE_SECONDS, SETTLE_SECONDS)
+    rows = query(
+        url,
+        "WITH clock AS (SELECT clock_timestamp() AT TIME ZONE 'UTC' AS now)"  # noqa: S608
+        f" SELECT extract(epoch FROM d)::float * 1000 FROM ({select} timestamp BETWEEN"
+        " (SELECT now FROM clock) - %s * interval '1 s'"
+        " AND (SELECT now FROM clock) - %s * interval '1 s') AS latencies",
+        *reach,
+    )
+    return [ms for (ms,) in rows]
+
+
+def _watch_aggregates(url: str, seconds: float) -> list[float]:
+    """Return how old the newest reading is that the windows count, ms, sampled every 50 ms.
+
+    A window's row does not say which readings it counts, the processor's watermark does: it is the
+    newest of them minus the allowance for disorder.
+    """
+    ages = []
+    end_s = time.monotonic() + seconds
+    while time.monotonic() < end_s:
+        rows = query(
+            url,
+            "SELECT extract(epoch FROM clock_timestamp() AT TIME ZONE 'UTC' - max(watermark))"
+            "::float * 1000 - 5000 FROM stream_offsets WHERE consumer_group = %s",
+            PROCESSOR,
+        )
+        ages += [ms for (ms,) in rows if ms is not None]
+        time.sleep(0.05)
+    return ages
+
+
+def _add_latency(report: Report, name: str, milliseconds: list[float]) -> None:
+    if len(milliseconds) < 2:
+        report.say(f"{name}: nothing arrived")
+        return
+    percent = statistics.quantiles(milliseconds, n=100)
+    report.add(Figure(f"{name}, p50", percent[49], "ms"), Figure(f"{name}, p99", percent[98], "ms"))
+
+
+@contextmanager
+def instances(bed: Testbed, script: str, number: int, count: int) -> Iterator[float]:
+    """Let so many instances of a service work a backlog off; yield its rate."""
+    topic = bed.filled_topic(count, partitions=12)
+    with bed.database() as url, ExitStack() as stack:
+        processes: list[Measured] = []
+        for _ in range(number):
+            processes.append(stack.enter_context(bed.start_service(script, topic, url)))
+        yield work_off(url, SCRIPTS[script], count, processes).rate
+
+
+def scaling(bed: Testbed, report: Report, quick: bool) -> None:
+    """Measure consumer and stream processor in 1, 2 and 4 instances."""
+    count = 500_000 if quick else 2_000_000
+    for script, group in SCRIPTS.items():
+        alone = 0.0
+        for number in (1, 2, 4):
+            with instances(bed, script, number, count) as rate:
+                alone = alone or rate
+                name = f"{group.replace('_', ' ')}, {number} instances"
+                report.add(Figure(name, rate, "readings/s", alone, rate / alone))
+
+
+def size(bed: Testbed, report: Report, quick: bool) -> None:
+    """Measure consumer and stream processor with more sensors, and with more partitions."""
+    count = 300_000 if quick else 1_000_000
+    cases = [(25, 6), (1_000, 6), (100_000, 6), (25, 24), (25, 48)]
+    for script, group in SCRIPTS.items():
+        for sensors, partitions in cases:
+            topic = bed.filled_topic(count, sensors, partitions)
+            with bed.database() as url, bed.start_service(script, topic, url) as process:
+                run = work_off(url, group, count, [process])
+            name = f"{group.replace('_', ' ')}, {sensors:,} sensors, {partitions} partitions"
+            report.add(Figure(name, run.rate, "readings/s"))
+
+
+def memory(bed: Testbed, report: Report, quick: bool) -> None:
+    """Let a million distinct sensors come by; each service must stay under its limit."""
+    sensors = 100_000 if quick else 1_000_000
+    topic = bed.filled_topic(2 * sensors, sensors)
+    with bed.database() as url:
+        for script, group in SCRIPTS.items():
+            with bed.start_service(script, topic, url) as process:
+                peak = work_off(url, group, 2 * sensors, [process]).peak_mb
+            name = f"{group.replace('_', ' ')}, {sensors:,} sensors, most memory"
+            report.add(Figure(name, peak, "MB", MAX_MEMORY_MB, peak / MAX_MEMORY_MB))
+
+
+SUITES: dict[str, Callable[[Testbed, Report, bool], None]] = {
+    "latency": latency,
+    "scaling": scaling,
+    "size": size,
+    "memory": memory,
+}
