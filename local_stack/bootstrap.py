@@ -45,6 +45,11 @@ COMMANDS = {
         [["-m", "ruff", "check", "."], ["-m", "ruff", "format", "--check", "."], ["-m", "mypy"]],
     ),
     "bench": ("the benchmarks", DEVELOP, [["-m", "benchmarks"]]),
+    "bench-peers": (
+        "the same work by other libraries",
+        DEVELOP,
+        [["-m", "benchmarks.peers"]],
+    ),
     "chaos": ("exactly once, under every fault", DEVELOP, [["-m", "benchmarks.chaos"]]),
 }
 
