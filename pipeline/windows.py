@@ -10,9 +10,10 @@ lateness.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import count, pairwise
 from math import isqrt, sqrt
 
 import numpy as np
@@ -116,12 +117,14 @@ class Partial:
     def add(self, hundredths: Ints, flags: npt.NDArray[np.bool_]) -> None:
         """Take in readings of the window, in any order: the baseline is frozen."""
         unusual = is_unusual(hundredths, self.baseline)
-        self.all.add(Sums.of(hundredths))
+        sums = Sums.of(hundredths)
+        self.all.add(sums)
         self.minimum = min(self.minimum, int(hundredths.min()))
         self.maximum = max(self.maximum, int(hundredths.max()))
         self.anomalies += int(flags.sum())
         self.statistical_anomalies += int(unusual.sum())
-        self.usual.add(Sums.of(hundredths[~(unusual | flags)]))
+        flagged = unusual | flags
+        self.usual.add(Sums.of(hundredths[~flagged]) if flagged.any() else sums)
 
 
 def is_unusual(hundredths: Ints, baseline: Sums) -> npt.NDArray[np.bool_]:
@@ -201,15 +204,16 @@ class PartitionWindows:
         before = self._watermarks_before(times)
         closes = starts + self.rules.window_us + self.rules.allowed_lateness_us
         is_late = before >= closes
-        pairs = list(zip(readings.location, readings.sensor_type, strict=True))
+        # Numbers for groups, in the order of their first reading.
+        codes: dict[tuple[str, str], int] = defaultdict(count().__next__)
+        pairs = zip(readings.location, readings.sensor_type, strict=True)
+        group_of_row = np.fromiter(map(codes.__getitem__, pairs), np.int64, len(readings))
         for key in final:
-            same_group = np.array([p == (key.location, key.sensor_type) for p in pairs], dtype=bool)
-            is_late |= same_group & (starts == key.start_us)
+            if (code := codes.get((key.location, key.sensor_type))) is not None:
+                is_late |= (group_of_row == code) & (starts == key.start_us)
 
         changed: dict[WindowKey, Partial] = {}
         taken = np.flatnonzero(~is_late)
-        codes: dict[tuple[str, str], int] = {}
-        group_of_row = np.array([codes.setdefault(p, len(codes)) for p in pairs], dtype=np.int64)
         order = taken[np.argsort(group_of_row[taken], kind="stable")]  # by group, in log order
         ends = np.searchsorted(group_of_row[order], np.arange(len(codes)), side="right")
         begin = 0
