@@ -45,7 +45,7 @@ class Prepared:
     batch: PartitionBatch
     decoded: Readings
     rejected: list[Rejected]
-    rows: str
+    rows: bytes
 
 
 class StoreReadings:

@@ -20,14 +20,7 @@ import numpy as np
 from sklearn.ensemble import IsolationForest
 
 from db.connection import Database
-from db.copying import (
-    boolean_fields,
-    copy_rows,
-    hundredths_fields,
-    integer_fields,
-    text_fields,
-    timestamp_fields,
-)
+from db.copying import copy_columns, times, values
 from db.schema import apply_schema
 from local_stack.postgres import LocalPostgres
 from pipeline.detector import AnomalyDetector, DetectorSettings
@@ -71,22 +64,20 @@ class Backlog:
                 " VALUES ('c', 't', 'bench', 0) RETURNING source_id"
             )
             source = tx.fetchone()[0]
-            columns = ("sensor_id", "sensor_type", "location", "value", "timestamp", "anomaly")
-            copy_rows(
+            copy_columns(
                 tx,
                 "sensor_readings",
-                (*columns, "unit", "source_id", "log_offset"),
-                (
-                    text_fields(self.ids),
-                    text_fields(self.types),
-                    text_fields(self.locations),
-                    hundredths_fields(self.read.hundredths),
-                    timestamp_fields(self.read.timestamp_us),
-                    boolean_fields(self.read.anomaly),
-                    [""] * n,
-                    [str(source)] * n,
-                    integer_fields(np.arange(n)),
-                ),
+                {
+                    "sensor_id": self.ids,
+                    "sensor_type": self.types,
+                    "location": self.locations,
+                    "value": values(self.read.hundredths),
+                    "timestamp": times(self.read.timestamp_us),
+                    "anomaly": self.read.anomaly,
+                    "unit": [""] * n,
+                    "source_id": np.full(n, source),
+                    "log_offset": np.arange(n),
+                },
             )
             for sensor_type in sorted(set(self.types)):
                 tx.execute(

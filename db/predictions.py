@@ -13,19 +13,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 from psycopg2.extras import Json, execute_values
 
 from db import verdict_counts
 from db.connection import Cursor
-from db.copying import (
-    NULL,
-    boolean_fields,
-    copy_rows,
-    hundredths_fields,
-    integer_fields,
-    text_fields,
-    timestamp_fields,
-)
+from db.copying import copy_columns, times, values
 from db.times import to_timestamp
 from pipeline.detector import Training, Verdicts
 
@@ -218,41 +211,28 @@ def _columns(rows: Sequence[tuple[Any, ...]]) -> StoredReadings:
     )
 
 
-_COLUMNS = (
-    *("sensor_id", "sensor_type", "location", "value", "timestamp"),
-    *("is_anomaly", "anomaly_score", "rule_based_anomaly", "reason", "source_id", "log_offset"),
-)
-
-
 def insert(tx: Cursor, readings: StoredReadings, verdicts: Verdicts) -> None:
     """Store the verdicts on readings, and count them.
 
     Where one of them has a prediction already, the transaction ends with ``RowExists``.
     """
-    known = verdicts.known.tolist()
-    flags = boolean_fields(verdicts.is_anomaly)
-    reasons = verdicts.reason
-    escaped = dict(zip(reasons, text_fields([r or "" for r in reasons]), strict=True))
-    copy_rows(
+    unknown = ~verdicts.known
+    copy_columns(
         tx,
         "ml_anomaly_predictions",
-        _COLUMNS,
-        (
-            text_fields(readings.sensor_id),
-            text_fields(readings.sensor_type),
-            text_fields(readings.location),
-            hundredths_fields(readings.hundredths),
-            timestamp_fields(readings.timestamp_us),
-            [flag if k else NULL for flag, k in zip(flags, known, strict=True)],
-            [
-                f"{score:.6f}" if k else NULL
-                for score, k in zip(verdicts.score.tolist(), known, strict=True)
-            ],
-            boolean_fields(readings.anomaly),
-            [NULL if r is None else escaped[r] for r in reasons],
-            integer_fields(readings.source_id),
-            integer_fields(readings.log_offset),
-        ),
+        {
+            "sensor_id": readings.sensor_id,
+            "sensor_type": readings.sensor_type,
+            "location": readings.location,
+            "value": values(readings.hundredths),
+            "timestamp": times(readings.timestamp_us),
+            "is_anomaly": pa.array(verdicts.is_anomaly, mask=unknown),
+            "anomaly_score": pa.array(verdicts.score.round(6), mask=unknown),
+            "rule_based_anomaly": readings.anomaly,
+            "reason": pa.array(verdicts.reason, pa.string()),
+            "source_id": readings.source_id,
+            "log_offset": readings.log_offset,
+        },
     )
     kinds = verdict_counts.kinds(verdicts.known, verdicts.is_anomaly, readings.anomaly)
     verdict_counts.add(tx, readings.timestamp_us, readings.location, readings.sensor_type, kinds)

@@ -9,15 +9,7 @@ import numpy.typing as npt
 from psycopg2.extras import execute_values
 
 from db.connection import Cursor
-from db.copying import (
-    boolean_fields,
-    copy_text,
-    hundredths_fields,
-    integer_fields,
-    rows_text,
-    text_fields,
-    timestamp_fields,
-)
+from db.copying import copy_csv, times, to_csv, values
 from pipeline.reading import Readings
 
 _COLUMNS = (
@@ -26,26 +18,26 @@ _COLUMNS = (
 )
 
 
-def to_rows(source_id: int, offsets: npt.NDArray[np.int64], readings: Readings) -> str:
+def to_rows(source_id: int, offsets: npt.NDArray[np.int64], readings: Readings) -> bytes:
     """Return readings of one partition as rows; ``offsets`` are those of the whole batch."""
-    return rows_text(
-        (
-            text_fields(readings.sensor_id),
-            text_fields(readings.sensor_type),
-            text_fields(readings.location),
-            hundredths_fields(readings.hundredths),
-            timestamp_fields(readings.timestamp_us),
-            boolean_fields(readings.anomaly),
-            text_fields(readings.unit),
-            [str(source_id)] * len(readings),
-            integer_fields(offsets[readings.position]),
-        )
+    return to_csv(
+        {
+            "sensor_id": readings.sensor_id,
+            "sensor_type": readings.sensor_type,
+            "location": readings.location,
+            "value": values(readings.hundredths),
+            "timestamp": times(readings.timestamp_us),
+            "anomaly": readings.anomaly,
+            "unit": readings.unit,
+            "source_id": np.full(len(readings), source_id),
+            "log_offset": offsets[readings.position],
+        }
     )
 
 
-def insert(tx: Cursor, rows: Iterable[str]) -> None:
+def insert(tx: Cursor, rows: Iterable[bytes]) -> None:
     """Store what ``to_rows`` made."""
-    copy_text(tx, "sensor_readings", _COLUMNS, "".join(rows))
+    copy_csv(tx, "sensor_readings", _COLUMNS, b"".join(rows))
 
 
 def register_types(tx: Cursor, first_offsets: Iterable[tuple[str, int, int]]) -> None:

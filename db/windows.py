@@ -9,14 +9,7 @@ import numpy.typing as npt
 from psycopg2.extras import execute_values
 
 from db.connection import Cursor
-from db.copying import (
-    boolean_fields,
-    copy_rows,
-    hundredths_fields,
-    integer_fields,
-    text_fields,
-    timestamp_fields,
-)
+from db.copying import copy_columns, times, values
 from db.times import to_microseconds, to_timestamp
 from pipeline.reading import Readings
 from pipeline.windows import Late, Partial, Sums, WindowKey
@@ -101,25 +94,21 @@ def insert_late(
     late_by_us = np.maximum(0, late.watermark_us - late.window_start_us - window_us)
     # Before a partition's first reading there is no watermark: show the window's end instead.
     watermark_us = np.maximum(late.watermark_us, late.window_start_us + window_us)
-    copy_rows(
+    copy_columns(
         tx,
         "late_readings",
-        (
-            *("source_id", "log_offset", "sensor_id", "sensor_type", "location", "value"),
-            *("timestamp", "anomaly", "unit", "window_start", "watermark", "late_by_seconds"),
-        ),
-        (
-            [str(source_id)] * len(missed),
-            integer_fields(offsets[missed.position]),
-            text_fields(missed.sensor_id),
-            text_fields(missed.sensor_type),
-            text_fields(missed.location),
-            hundredths_fields(missed.hundredths),
-            timestamp_fields(missed.timestamp_us),
-            boolean_fields(missed.anomaly),
-            text_fields(missed.unit),
-            timestamp_fields(late.window_start_us),
-            timestamp_fields(watermark_us),
-            [f"{us}e-6" for us in late_by_us.tolist()],
-        ),
+        {
+            "source_id": np.full(len(missed), source_id),
+            "log_offset": offsets[missed.position],
+            "sensor_id": missed.sensor_id,
+            "sensor_type": missed.sensor_type,
+            "location": missed.location,
+            "value": values(missed.hundredths),
+            "timestamp": times(missed.timestamp_us),
+            "anomaly": missed.anomaly,
+            "unit": missed.unit,
+            "window_start": times(late.window_start_us),
+            "watermark": times(watermark_us),
+            "late_by_seconds": late_by_us / 1e6,
+        },
     )
