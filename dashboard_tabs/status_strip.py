@@ -41,7 +41,7 @@ def by_service(source: Source) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def render(source: Source, moment: Moment) -> None:
+def render(source: Source, moment: Moment, is_paused: bool = False) -> None:
     """Draw the strip."""
     found = by_service(source)
     cells = [_service_cell(service, rows) for service, rows in found.items()]
@@ -58,6 +58,8 @@ def render(source: Source, moment: Moment) -> None:
         _fact(theme.short(flagged) if detectors else "–", "anomalies in 15 min"),
         _fact("–" if data_age is None else theme.age(data_age), "age of the data"),
     ]
+    if is_paused:
+        cells.append(_fact(f"{moment.now:%H:%M:%S} UTC", "paused at"))
     st.html(f'{theme.STYLE}<div class="strip" role="status">{"".join(cells)}</div>')
 
 
