@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 FRESH_SHARE = 0.95
 # A database that is down is asked again after this.
 RETRY_SECONDS = 2.0
-# Results kept: a few minutes of all tabs with several filters; each is bounded by its LIMIT.
+# Results kept: all tabs with several filters; each is bounded by its LIMIT.
 MAX_RESULTS = 200
 # Data older than this is no longer live.
 STALE_AFTER = timedelta(seconds=60)
@@ -150,9 +150,19 @@ class Source:
                 rows = self._rows(queries.newest_reading, ())
                 if self.problem is not None:
                     self._moment_at = before  # nothing newer can be had: what is known stays
-                elif rows:
-                    self._moment = Moment(rows[0]["now"], rows[0]["timestamp"], rows[0]["created_at"])
+                    return self._moment
+                self._drop_older_than(before)
+                if rows:
+                    self._moment = Moment(
+                        rows[0]["now"], rows[0]["timestamp"], rows[0]["created_at"]
+                    )
             return self._moment
+
+    def _drop_older_than(self, asked_at: float) -> None:
+        """Forget ranges that ended at moments gone by: nobody asks for them again."""
+        for key, (at, _) in list(self._results.items()):
+            if at < asked_at and any(isinstance(each, Selection) for each in key):
+                del self._results[key]
 
     @property
     def last_answer(self) -> datetime | None:

@@ -53,7 +53,7 @@ def render(source: Source, moment: Moment, is_paused: bool = False) -> None:
     data_age = (moment.now - moment.newest).total_seconds() if moment.newest else None
     cells += [
         _fact(theme.short(_total(consumers, "readings_per_s")), "readings/s"),
-        _fact(theme.short(lag), "readings of lag"),
+        _fact(theme.short(lag), "readings behind"),
         _fact("–" if latency is None else f"{theme.short(latency, 0)} ms", "sent → stored, p99"),
         _fact(theme.short(flagged) if detectors else "–", "anomalies in 15 min"),
         _fact("–" if data_age is None else theme.age(data_age), "age of the data"),

@@ -33,7 +33,6 @@ NAMES = {"co2": "CO₂", "air_quality": "Air quality"}
 STYLE = f"""
 <style>
 .block-container {{padding: 2.2rem clamp(1rem, 3vw, 2.4rem) 3rem; max-width: 1500px}}
-@media (max-width: 640px) {{.block-container {{padding-top: 4.2rem}}}}
 .strip {{display: flex; flex-wrap: wrap; gap: .5rem; align-items: stretch}}
 .strip > div {{padding: .45rem .65rem; border-radius: .6rem; line-height: 1.25; flex: 1 0 auto;
   max-width: 13rem;
@@ -68,6 +67,18 @@ STYLE = f"""
 .grid i {{font-style: normal; font-size: .76rem; opacity: .65; margin-left: .2rem}}
 .grid .dot {{opacity: 1; margin-left: 0}}
 .grid img {{display: block; width: 100%; height: 22px; margin-top: .1rem}}
+.grid small {{display: none}}
+[data-testid="stSidebarHeader"] {{height: 3rem; margin-bottom: 0}}
+@media (max-width: 640px) {{
+  .block-container {{padding-top: 4.2rem}}
+  /* A place, then its sensors, each with the name that heads its column on wider pages. */
+  .grid {{min-width: 0; display: block}} .grid tbody {{display: block}}
+  .grid tr {{display: grid; grid-template-columns: repeat(3, 1fr); gap: .4rem; padding: 0 .4rem}}
+  .grid tr.head, .grid td.absent {{display: none}}
+  .grid th.place {{grid-column: 1 / -1; width: auto; padding: .6rem 0 0}}
+  .grid td {{padding: .35rem .5rem .2rem; min-width: 0}} .grid b {{font-size: 1rem}}
+  .grid small {{display: block; overflow: hidden; text-overflow: ellipsis}}
+}}
 </style>
 """
 

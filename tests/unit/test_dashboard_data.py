@@ -158,6 +158,14 @@ def test_results_are_bounded(source, table):
     assert len(source._results) == MAX_RESULTS
 
 
+def test_ranges_of_moments_gone_by_are_not_kept(source, table, newest, clock):
+    for tick in range(50):
+        clock.now = 10.0 * tick
+        source.rows(table, source.moment().selection(15))
+        source.rows(table, "no range")
+    assert len(source._results) <= 4  # two ranges, the newest reading, and what has no range
+
+
 def test_the_owner_reads_where_the_readers_role_does_not_exist(clock):
     def query(database):
         if database == "reader":
