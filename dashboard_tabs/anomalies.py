@@ -103,12 +103,15 @@ def with_kappa(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _latest(source: Source, view: View, selection: Selection) -> None:
-    anomalies = source.frame(queries.anomalies, selection, NEWEST)
+    newest = source.frame(queries.anomalies, selection, NEWEST)
+    anomalies = _held(newest, selection)
     st.markdown("##### Latest anomalies")
     if anomalies.empty:
         st.caption("None in this range.")
         return
-    st.caption("Select a row to see the sensor around that time.")
+    st.caption(
+        "Select a row to see the sensor around that time; the list waits while one is selected."
+    )
     shown = anomalies.assign(
         sensor_type=anomalies["sensor_type"].map(view.heading),
         rule_based_anomaly=anomalies["rule_based_anomaly"].map({True: "flagged too", False: "–"}),
@@ -141,30 +144,28 @@ def _latest(source: Source, view: View, selection: Selection) -> None:
             "sensor_id",
         ],
     )
-    _remember(event, anomalies)
-    if chosen := st.session_state.get("surroundings"):
-        sensor_id, sensor_type, around = chosen
+    if rows := event.selection.rows:
+        row = anomalies.iloc[min(rows[0], len(anomalies) - 1)]
+        sensor_id, around = row["sensor_id"], row["timestamp"].to_pydatetime()
         history = source.frame(queries.sensor_history, sensor_id, around)
         if len(history):
-            title = f"{sensor_id} around {around:%Y-%m-%d %H:%M:%S}"
-            chart = charts.surroundings(history, around, sensor_type, title)
+            title = f"{theme.plain(sensor_id)} around {around:%Y-%m-%d %H:%M:%S}"
+            chart = charts.surroundings(history, around, row["sensor_type"], title)
             layout.draw(chart, "surroundings-chart")
-    layout.download(anomalies, "anomalies")
+    layout.download(newest if len(newest) else anomalies, "anomalies")
 
 
-def _remember(event: Any, anomalies: pd.DataFrame) -> None:
-    """Keep the sensor that was selected: at the next refresh its row has moved down."""
-    rows = tuple(event.selection.rows)
-    if rows != st.session_state.get("selected_rows"):
-        st.session_state["selected_rows"] = rows
-        st.session_state["surroundings"] = None
-        if rows and rows[0] < len(anomalies):
-            row = anomalies.iloc[rows[0]]
-            st.session_state["surroundings"] = (
-                row["sensor_id"],
-                row["sensor_type"],
-                row["timestamp"].to_pydatetime(),
-            )
+def _held(anomalies: pd.DataFrame, selection: Selection) -> pd.DataFrame:
+    """Return the anomalies to list: while a row is selected those among which it was.
+
+    A row is known by its place only; among newer anomalies another would seem to be the one.
+    """
+    filters = (selection.location, selection.sensor_type)
+    chosen = st.session_state.get("anomalies", {}).get("selection", {}).get("rows")
+    if not chosen or st.session_state.get("listed", (None,))[0] != filters:
+        st.session_state["listed"] = (filters, anomalies)
+    listed: pd.DataFrame = st.session_state["listed"][1]
+    return listed
 
 
 def _scores(source: Source, selection: Selection, models: pd.DataFrame) -> None:

@@ -158,5 +158,4 @@ def readable(payload: bytes | memoryview | None) -> str:
         return "(none: a tombstone)"
     if not len(payload):
         return "(empty)"
-    text = bytes(payload).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return theme.plain(bytes(payload).decode("utf-8", "backslashreplace"))

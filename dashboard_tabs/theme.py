@@ -85,12 +85,12 @@ STYLE = f"""
 
 def name(sensor_type: str) -> str:
     """Return a sensor type as a heading."""
-    return NAMES.get(sensor_type, sensor_type.replace("_", " ").capitalize())
+    return NAMES.get(sensor_type, plain(sensor_type).replace("_", " ").capitalize())
 
 
 def heading(sensor_type: str, unit: str | None) -> str:
     """Return a sensor type with its unit, where that is known."""
-    return f"{name(sensor_type)} ({unit})" if unit else name(sensor_type)
+    return f"{name(sensor_type)} ({plain(unit)})" if unit else name(sensor_type)
 
 
 def colour(sensor_type: str) -> str:
@@ -118,7 +118,13 @@ def shades(colour: str, count: int) -> list[str]:
 
 def cut(value: str, most: int) -> str:
     """Return a text, shortened to at most ``most`` characters."""
+    value = plain(value)
     return value if len(value) <= most else value[: most - 1].rstrip() + "…"
+
+
+def plain(value: str) -> str:
+    """Return a text with what does not print, or turns the direction of writing, escaped."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in value)
 
 
 def short(number: float | None, digits: int = 1) -> str:
@@ -158,4 +164,4 @@ def clock(time: datetime, near: datetime) -> str:
 
 def text(value: Any) -> str:
     """Return anything as text that HTML shows and does not obey."""
-    return escape(str(value), quote=True)
+    return escape(plain(str(value)), quote=True)
