@@ -47,7 +47,7 @@ def moment_of(source: Source, view: filters.View) -> Moment | None:
     held: Moment | None = st.session_state.get("moment")
     if view.refresh_seconds is None and held is not None:
         return held
-    moment = source.moment(view.refresh_seconds)
+    moment = source.moment(view.refresh_seconds, held)
     st.session_state["moment"] = moment
     return moment
 

@@ -23,10 +23,9 @@ from db.selecting import Rows, Selection
 
 log = logging.getLogger(__name__)
 
-# Share of a refresh interval for which a moment serves all sessions: as much of it as a timer that
-# fires a little early leaves, so that each refresh of one browser brings something new, and those
-# of nine more in between ask for nothing.
-FRESH_SHARE = 0.95
+# Share of a refresh interval after which who has seen a moment may ask for the next. Timers fire
+# early and late: with a whole interval one browser would often be shown the same again.
+SEEN_SHARE = 0.5
 # A database that is down is asked again after this.
 RETRY_SECONDS = 2.0
 # Results kept: all tabs with several filters; each is bounded by its LIMIT.
@@ -136,16 +135,28 @@ class Source:
         """Return ``rows`` as a table; without columns if there are none."""
         return pd.DataFrame(self.rows(query, *arguments))
 
-    def moment(self, refresh_seconds: float | None = None) -> Moment | None:
+    def moment(
+        self, refresh_seconds: float | None = None, seen: Moment | None = None
+    ) -> Moment | None:
         """Return where the data stands; None if the database never answered.
 
-        A new moment, with which all results before it grow old, when the last one is older than
-        the interval at which the caller refreshes, or than the usual one if that is shorter.
+        A new moment, with which all results before it grow old, is for who has seen the last one
+        and comes again; others are given the last one. So each browser sees something new at each
+        refresh, and all together ask as often as one.
+
+        Parameters
+        ----------
+        refresh_seconds : float or None
+            Interval at which the caller refreshes.
+        seen : Moment or None
+            What the caller was given the last time.
         """
         interval = min(refresh_seconds or self._refresh_seconds, self._refresh_seconds)
         with self._lock:
             now = self._clock()
-            if self.problem is not None or now - self._moment_at >= FRESH_SHARE * interval:
+            if self.problem is not None or now - self._moment_at >= interval * (
+                SEEN_SHARE if seen == self._moment else 1
+            ):
                 before, self._moment_at = self._moment_at, now
                 rows = self._rows(queries.newest_reading, ())
                 if self.problem is not None:

@@ -151,7 +151,10 @@ def grid(sensors: list[dict[str, Any]], flagged: dict[str, Any], end: Any) -> st
         for place in sorted({s["location"] for s in sensors})
     )
     head = f'<tr class="head"><td class="corner"></td>{head}</tr>'
-    label = 'aria-label="Latest reading of every sensor"'
+    # With more types than the page is wide the table scrolls.
+    label = (
+        f'aria-label="Latest reading of every sensor" style="min-width: {9 + 7.4 * len(types)}rem"'
+    )
     return f'<div class="scroll"><table class="grid" {label}>{head}{body}</table></div>'
 
 

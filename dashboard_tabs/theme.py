@@ -46,9 +46,10 @@ STYLE = f"""
 .bad {{background: {ANOMALY}}} .quiet {{background: {QUIET}}}
 .scroll {{overflow-x: auto}}
 .grid {{border-collapse: separate; border-spacing: .4rem; width: calc(100% + .8rem);
-  min-width: 46rem; margin: 0 -.4rem; table-layout: fixed}}
+  margin: 0 -.4rem; table-layout: fixed}}
 .grid th {{font-weight: 500; font-size: .82rem; opacity: .75; text-align: left; padding: 0 .3rem;
-  border: none}}
+  border: none; overflow: hidden; text-overflow: ellipsis}}
+.grid tr.head th {{white-space: nowrap}}
 .grid th.place, .grid td.corner {{width: 8.5rem}}
 .grid td.corner {{border: none; background: none}}
 .unseen {{position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%)}}
@@ -72,7 +73,7 @@ STYLE = f"""
 @media (max-width: 640px) {{
   .block-container {{padding-top: 4.2rem}}
   /* A place, then its sensors, each with the name that heads its column on wider pages. */
-  .grid {{min-width: 0; display: block}} .grid tbody {{display: block}}
+  .grid {{min-width: 0 !important; display: block}} .grid tbody {{display: block}}
   .grid tr {{display: grid; grid-template-columns: repeat(3, 1fr); gap: .4rem; padding: 0 .4rem}}
   .grid tr.head, .grid td.absent {{display: none}}
   .grid th.place {{grid-column: 1 / -1; width: auto; padding: .6rem 0 0}}
