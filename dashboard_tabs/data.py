@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 # Share of a refresh interval after which who has seen a moment may ask for the next. Timers fire
 # early and late: with a whole interval one browser would often be shown the same again.
-SEEN_SHARE = 0.5
+SEEN_SHARE = 0.8
 # A database that is down is asked again after this.
 RETRY_SECONDS = 2.0
 # Results kept: all tabs with several filters; each is bounded by its LIMIT.

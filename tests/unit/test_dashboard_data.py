@@ -103,8 +103,8 @@ def test_a_browser_that_refreshes_slowly_is_not_shown_what_is_old(source, newest
 
 
 def refreshes(source, table, clock, sessions, intervals=60):
-    """Let sessions refresh every 10 s, a second early or late; return what was asked and not new."""
-    jitter = Random(1)  # noqa: S311 - no secret
+    """Let sessions refresh every 10 s, early or late; return how much was asked, how much old."""
+    jitter = Random(1)
     ticks = [
         (max(0.0, 10 * tick + 10 * session / sessions + jitter.uniform(-1, 1)), session)
         for tick in range(intervals)
