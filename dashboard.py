@@ -23,7 +23,7 @@ from dashboard_tabs import (
     states,
     status_strip,
 )
-from dashboard_tabs.data import Source
+from dashboard_tabs.data import Moment, Source
 from db.connection import Database
 
 HEALTH = "Pipeline Health"
@@ -37,18 +37,28 @@ TABS = {
 
 
 @st.cache_resource
-def open_source(*urls: str) -> Source:
+def open_source(refresh_seconds: int, *urls: str) -> Source:
     """Return the one source that all sessions of this server share."""
-    return Source([Database(url, "dashboard", read_only=True) for url in urls])
+    return Source([Database(url, "dashboard", read_only=True) for url in urls], refresh_seconds)
 
 
-def head(source: Source) -> None:
+def moment_of(source: Source, view: filters.View) -> Moment | None:
+    """Return the moment to show; while the page is paused that at which it was."""
+    held: Moment | None = st.session_state.get("moment")
+    if view.refresh_seconds is None and held is not None:
+        return held
+    moment = source.moment(view.refresh_seconds, held)
+    st.session_state["moment"] = moment
+    return moment
+
+
+def head(source: Source, view: filters.View) -> None:
     """Draw what stands above all tabs; called again at every refresh."""
-    moment = source.moment()
+    moment = moment_of(source, view)
     states.banner(source, moment)
     if moment is None:
         return
-    status_strip.render(source, moment)
+    status_strip.render(source, moment, is_paused=view.refresh_seconds is None)
     states.notice(moment)
     if filters.choices(source) != st.session_state.get("choices"):
         st.rerun()  # the filters at the left lack a location or a type that has come
@@ -56,7 +66,7 @@ def head(source: Source) -> None:
 
 def body(source: Source, view: filters.View, tab: str) -> None:
     """Draw the open tab; called again at every refresh."""
-    moment = source.moment()
+    moment = moment_of(source, view)
     if moment is not None and (moment.newest is not None or tab == HEALTH):
         TABS[tab](source, view, moment)
     else:
@@ -73,9 +83,10 @@ def main() -> None:
     except SettingError as problem:
         st.error(str(problem))
         st.stop()
-    source = open_source(settings.dashboard_url, settings.database_url)
-    view = filters.sidebar(source, settings.dashboard_refresh_seconds)
-    st.fragment(head, run_every=view.refresh_seconds)(source)
+    refresh_seconds = settings.dashboard_refresh_seconds
+    source = open_source(refresh_seconds, settings.dashboard_url, settings.database_url)
+    view = filters.sidebar(source, refresh_seconds)
+    st.fragment(head, run_every=view.refresh_seconds)(source, view)
     for name, tab in zip(TABS, st.tabs(list(TABS), key="tab", bind="query-params"), strict=True):
         if tab.open:
             with tab:

@@ -10,18 +10,27 @@ from dashboard_tabs.filters import View
 from db import dashboard as queries
 from db.selecting import Selection, window_step_s
 
-_NAMES = {
-    "time": "Window",
+_COLUMNS = {
+    "window_start": layout.time("Window"),
     "location": "Location",
     "sensor_type": "Type",
-    "readings": "Readings",
-    "mean": "Mean",
-    "stddev": "Std dev",
-    "low": "Min",
-    "high": "Max",
-    "rule_anomalies": "Flagged by rule",
-    "statistical_anomalies": "Beyond 3σ",
+    "mean": layout.number("Mean", 2),
+    "stddev": layout.number("Std dev", 2),
+    "low": layout.number("Min", 2),
+    "high": layout.number("Max", 2),
+    "readings": layout.number("Readings"),
+    "rule_anomalies": layout.number("Flagged by rule"),
+    "statistical_anomalies": layout.number("Beyond 3σ"),
     "state": "State",
+}
+_LATE_COLUMNS = {
+    "arrived": layout.time("Arrived"),
+    "timestamp": layout.time("Measured"),
+    "sensor_id": "Sensor",
+    "location": "Location",
+    "sensor_type": "Type",
+    "value": layout.number("Value", 2),
+    "late_by_seconds": layout.number("Late by", 0, " s"),
 }
 
 
@@ -71,30 +80,13 @@ def _table(source: Source, view: View, selection: Selection) -> None:
     table = source.frame(queries.window_table, selection)
     if table.empty:
         return
-    st.dataframe(
-        table.assign(sensor_type=table["sensor_type"].map(view.heading)).rename(
-            columns=_NAMES | {"window_start": "Window"}
-        ),
-        hide_index=True,
-        height=330,
-        key="windows",
-        alt="The newest windows, one row per window, location and type",
-        column_config={
-            "Window": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm:ss"),
-            **{
-                each: st.column_config.NumberColumn(format="%.2f")
-                for each in ("Mean", "Std dev", "Min", "Max")
-            },
-        },
+    layout.table(
+        table.assign(sensor_type=table["sensor_type"].map(view.heading)),
+        "windows",
+        "The newest windows, one row per window, location and type",
+        _COLUMNS,
     )
-    st.download_button(
-        "Download these windows as CSV",
-        table.to_csv(index=False),
-        "windows.csv",
-        "text/csv",
-        icon=":material/download:",
-        on_click="ignore",
-    )
+    layout.download(table, "windows")
 
 
 def _late(source: Source, view: View) -> None:
@@ -104,19 +96,11 @@ def _late(source: Source, view: View) -> None:
         st.caption("None: no reading came after its window was final.")
         return
     st.caption("Came after their window was final: kept here, not counted in any window.")
-    st.dataframe(
+    layout.table(
         late.assign(sensor_type=late["sensor_type"].map(view.heading)),
-        hide_index=True,
-        height=220,
-        key="late",
-        alt="The newest late readings",
-        column_config={
-            "arrived": st.column_config.DatetimeColumn("Arrived", format="YYYY-MM-DD HH:mm:ss"),
-            "timestamp": st.column_config.DatetimeColumn("Measured", format="YYYY-MM-DD HH:mm:ss"),
-            "sensor_id": "Sensor",
-            "location": "Location",
-            "sensor_type": "Type",
-            "value": st.column_config.NumberColumn("Value", format="%.2f"),
-            "late_by_seconds": st.column_config.NumberColumn("Late by (s)", format="localized"),
-        },
+        "late",
+        "The newest late readings",
+        _LATE_COLUMNS,
+        most=6,
     )
+    layout.download(late, "late readings")

@@ -34,8 +34,8 @@ def _correlations(table: pd.DataFrame) -> None:
         st.caption("Comes with the third closed window of a location that has several types.")
         return
     st.caption(
-        "Pearson's r of the window means of two types at one place, over its recent windows."
-        " With few windows (n) even a strong r may be chance."
+        "Pearson's r of the window means of two types at one place, over its n recent windows."
+        " Without colour: no more than chance gives (95 %)."
     )
     figures = {
         f"correlation-{place}": comparisons.correlation(
@@ -47,7 +47,7 @@ def _correlations(table: pd.DataFrame) -> None:
     if len(figures) > 1:
         pairs = table.groupby(["sensor_type_a", "sensor_type_b"], as_index=False)
         figures["correlation"] = comparisons.correlation(
-            pairs["correlation"].median(), f"Median of {len(figures)} locations"
+            pairs[["correlation", "window_count"]].median(), f"Median of {len(figures)} locations"
         )
     layout.in_columns(figures, 3)
 
@@ -70,26 +70,23 @@ def _statistics(
 ) -> None:
     st.markdown("##### Statistics by location")
     table = statistics.drop(columns=["quantiles"])
-    two_decimals = st.column_config.NumberColumn(format="%.2f")
-    st.dataframe(
-        table.assign(sensor_type=table["sensor_type"].map(view.heading)).rename(
-            columns={
-                "location": "Location",
-                "sensor_type": "Type",
-                "readings": "Readings",
-                "mean": "Mean",
-                "stddev": "Std dev",
-                "low": "Min",
-                "high": "Max",
-                "rule_anomalies": "Flagged by rule",
-                "statistical_anomalies": "Beyond 3σ",
-                "windows": "Windows",
-            }
-        ),
-        hide_index=True,
-        key="statistics",
-        alt="Statistics of each location and type",
-        column_config={each: two_decimals for each in ("Mean", "Std dev", "Min", "Max")},
+    layout.table(
+        table.assign(sensor_type=table["sensor_type"].map(view.heading)),
+        "statistics",
+        "Statistics of each location and type",
+        {
+            "location": "Location",
+            "sensor_type": "Type",
+            "readings": layout.number("Readings"),
+            "mean": layout.number("Mean", 2),
+            "stddev": layout.number("Std dev", 2),
+            "low": layout.number("Min", 2),
+            "high": layout.number("Max", 2),
+            "rule_anomalies": layout.number("Flagged by rule"),
+            "statistical_anomalies": layout.number("Beyond 3σ"),
+            "windows": layout.number("Windows"),
+        },
+        most=12,
     )
     with st.container(horizontal=True):
         for name, rows in {
@@ -98,12 +95,4 @@ def _statistics(
             "hours": hours,
         }.items():
             if len(rows):
-                st.download_button(
-                    f"Download the {name} as CSV",
-                    rows.to_csv(index=False),
-                    f"{name}.csv",
-                    "text/csv",
-                    key=f"download-{name}",
-                    icon=":material/download:",
-                    on_click="ignore",
-                )
+                layout.download(rows, name)

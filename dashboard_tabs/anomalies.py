@@ -28,7 +28,7 @@ def render(source: Source, view: View, moment: Moment) -> None:
         )
         return
     models = source.frame(queries.models)
-    _counts(table, models)
+    _counts(table)
     who = {
         "both": ("both", theme.ANOMALY),
         "ml_only": ("detector only", theme.PALE_ANOMALY),
@@ -46,7 +46,7 @@ def render(source: Source, view: View, moment: Moment) -> None:
     _models(view, models, source.frame(queries.verdicts_by_place, selection))
 
 
-def _counts(table: pd.DataFrame, models: pd.DataFrame) -> None:
+def _counts(table: pd.DataFrame) -> None:
     total = table[["both", "ml_only", "rule_only", "neither", "without_verdict"]].sum()
     judged = total["both"] + total["ml_only"] + total["rule_only"] + total["neither"]
     agreed = (total["both"] + total["neither"]) / judged if judged else None
@@ -59,7 +59,6 @@ def _counts(table: pd.DataFrame, models: pd.DataFrame) -> None:
             ("Rule only", theme.short(total["rule_only"])),
             ("Agreement", "–" if agreed is None else f"{agreed:.1%}"),
             ("Cohen's κ", "–" if kappa is None else f"{kappa:.2f}"),
-            ("Models", str(len(models))),
         ):
             st.metric(label, value, border=True, height="stretch")
     if total["without_verdict"]:
@@ -104,22 +103,34 @@ def with_kappa(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _latest(source: Source, view: View, selection: Selection) -> None:
-    anomalies = source.frame(queries.anomalies, selection, NEWEST)
+    newest = source.frame(queries.anomalies, selection, NEWEST)
+    anomalies = _held(newest, selection)
     st.markdown("##### Latest anomalies")
     if anomalies.empty:
         st.caption("None in this range.")
         return
-    st.caption("Select a row to see the sensor around that time.")
+    st.caption(
+        "Select a row to see the sensor around that time; the list waits while one is selected."
+    )
     shown = anomalies.assign(
         sensor_type=anomalies["sensor_type"].map(view.heading),
         rule_based_anomaly=anomalies["rule_based_anomaly"].map({True: "flagged too", False: "–"}),
     )
-    event = st.dataframe(
+    event = layout.table(
         shown,
-        hide_index=True,
-        height=300,
-        key="anomalies",
-        alt="The newest anomalies; select one to see its surroundings",
+        "anomalies",
+        "The newest anomalies; select one to see its surroundings",
+        {
+            "timestamp": layout.time("Time"),
+            "location": "Location",
+            "sensor_type": "Type",
+            "value": layout.number("Value", 2),
+            "reason": st.column_config.TextColumn("Reason", width=300),
+            "score": layout.number("Score", 3),
+            "rule_based_anomaly": "Sensor's rule",
+            "sensor_id": "Sensor",
+        },
+        most=8,
         on_select="rerun",
         selection_mode="single-row",
         column_order=[
@@ -132,40 +143,29 @@ def _latest(source: Source, view: View, selection: Selection) -> None:
             "rule_based_anomaly",
             "sensor_id",
         ],
-        column_config={
-            "timestamp": st.column_config.DatetimeColumn("Time", format="MM-DD HH:mm:ss"),
-            "location": "Location",
-            "sensor_type": "Type",
-            "value": st.column_config.NumberColumn("Value", format="%.2f"),
-            "reason": st.column_config.TextColumn("Reason", width=330),
-            "score": st.column_config.NumberColumn("Score", format="%.3f"),
-            "rule_based_anomaly": "Sensor's rule",
-            "sensor_id": "Sensor",
-        },
     )
-    _remember(event, anomalies)
-    if chosen := st.session_state.get("surroundings"):
-        sensor_id, sensor_type, around = chosen
+    if rows := event.selection.rows:
+        row = anomalies.iloc[min(rows[0], len(anomalies) - 1)]
+        sensor_id, around = row["sensor_id"], row["timestamp"].to_pydatetime()
         history = source.frame(queries.sensor_history, sensor_id, around)
         if len(history):
-            title = f"{sensor_id} around {around:%Y-%m-%d %H:%M:%S}"
-            chart = charts.surroundings(history, around, sensor_type, title)
+            title = f"{theme.plain(sensor_id)} around {around:%Y-%m-%d %H:%M:%S}"
+            chart = charts.surroundings(history, around, row["sensor_type"], title)
             layout.draw(chart, "surroundings-chart")
+    layout.download(newest if len(newest) else anomalies, "anomalies")
 
 
-def _remember(event: Any, anomalies: pd.DataFrame) -> None:
-    """Keep the sensor that was selected: at the next refresh its row has moved down."""
-    rows = tuple(event.selection.rows)
-    if rows != st.session_state.get("selected_rows"):
-        st.session_state["selected_rows"] = rows
-        st.session_state["surroundings"] = None
-        if rows and rows[0] < len(anomalies):
-            row = anomalies.iloc[rows[0]]
-            st.session_state["surroundings"] = (
-                row["sensor_id"],
-                row["sensor_type"],
-                row["timestamp"].to_pydatetime(),
-            )
+def _held(anomalies: pd.DataFrame, selection: Selection) -> pd.DataFrame:
+    """Return the anomalies to list: while a row is selected those among which it was.
+
+    A row is known by its place only; among newer anomalies another would seem to be the one.
+    """
+    filters = (selection.location, selection.sensor_type)
+    chosen = st.session_state.get("anomalies", {}).get("selection", {}).get("rows")
+    if not chosen or st.session_state.get("listed", (None,))[0] != filters:
+        st.session_state["listed"] = (filters, anomalies)
+    listed: pd.DataFrame = st.session_state["listed"][1]
+    return listed
 
 
 def _scores(source: Source, selection: Selection, models: pd.DataFrame) -> None:
@@ -174,8 +174,8 @@ def _scores(source: Source, selection: Selection, models: pd.DataFrame) -> None:
         return
     st.markdown("##### Scores")
     st.caption(
-        "The lower, the more anomalous; dashed: the present model's threshold. Of the newest"
-        f" {theme.short(scores['readings'].sum())} readings in this range."
+        "The lower, the more anomalous; dashed: the present model's threshold. Number of"
+        f" readings, in steps that grow; of the newest {theme.short(scores['readings'].sum())}."
     )
     thresholds = {} if models.empty else models.set_index("sensor_type")["threshold"].to_dict()
     figures = {
@@ -191,32 +191,29 @@ def _models(view: View, models: pd.DataFrame, verdicts: pd.DataFrame) -> None:
         st.caption("None fitted yet: a type's first model needs 50 readings.")
         return
     by_type = verdicts.groupby("sensor_type")[["anomalies", "judged"]].sum()
-    share = (by_type["anomalies"] / by_type["judged"].where(by_type["judged"] > 0)).to_dict()
-    st.dataframe(
+    judged = by_type["judged"].where(by_type["judged"] > 0)
+    percent = (100 * by_type["anomalies"] / judged).to_dict()
+    layout.table(
         models.assign(
-            flagged_now=models["sensor_type"].map(share),
+            flagged_share=100 * models["flagged_share"],
+            flagged_now=models["sensor_type"].map(percent),
             sensor_type=models["sensor_type"].map(view.heading),
         ),
-        hide_index=True,
-        key="models",
-        alt="The model of each sensor type",
-        column_config={
+        "models",
+        "The model of each sensor type",
+        {
             "sensor_type": "Type",
-            "fitted_at": st.column_config.DatetimeColumn(
-                "Last training", format="YYYY-MM-DD HH:mm:ss"
-            ),
-            "training_rows": st.column_config.NumberColumn(
-                "Readings learnt from", format="localized"
-            ),
-            "duration_s": st.column_config.NumberColumn("Seconds", format="%.2f"),
-            "threshold": st.column_config.NumberColumn("Threshold", format="%.3f"),
-            "flagged_share": st.column_config.NumberColumn("Flagged in training", format="percent"),
-            "flagged_now": st.column_config.NumberColumn("Flagged in this range", format="percent"),
-            "drift": st.column_config.NumberColumn(
+            "fitted_at": layout.time("Last training"),
+            "training_rows": layout.number("Readings learnt from"),
+            "duration_s": layout.number("Took", 2, " s"),
+            "threshold": layout.number("Threshold", 3),
+            "flagged_share": layout.number("Flagged in training", 1, " %%"),
+            "drift": layout.number(
                 "Drift (PSI)",
-                format="%.2f",
-                help="Population stability index of the features against the training before:"
+                2,
+                about="Population stability index of the features against the training before:"
                 " below 0.1 steady, above 0.25 look at it.",
             ),
+            "flagged_now": layout.number("Flagged in this range", 1, " %%"),
         },
     )

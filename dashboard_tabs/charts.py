@@ -271,24 +271,16 @@ def agreement(table: pd.DataFrame) -> Chart:
     data = data.assign(time=utc(data["time"]), value=data["value"].astype(float))
     names = ["agreement", "kappa"]
     y = number("value", number_format=".1f") | {"scale": {"domain": [-0.2, 1.05], "nice": False}}
+    kind = {"field": "kind", "type": "nominal", "legend": top_legend() | {"symbolType": "stroke"}}
     layers: list[Spec] = [
         {
             "params": [ZOOM],
-            "mark": {
-                "type": "line",
-                "strokeWidth": 2,
-                "clip": True,
-                "point": {"size": 20} if len(table) < 25 else False,
-            },
+            "mark": {"type": "line", "strokeWidth": 2, "clip": True},
             "encoding": {
                 "x": time(),
                 "y": y,
-                "color": {
-                    "field": "kind",
-                    "type": "nominal",
-                    "scale": {"domain": names, "range": [theme.QUIET, theme.NEUTRAL]},
-                    "legend": top_legend(),
-                },
+                "color": kind | {"scale": {"domain": names, "range": [theme.QUIET, theme.NEUTRAL]}},
+                "strokeDash": kind | {"scale": {"domain": names, "range": [[4, 3], [1, 0]]}},
             },
         },
         hover(y, [TIME_TIP, tip("kind", "What"), tip("value", "Value", ".2f")]),

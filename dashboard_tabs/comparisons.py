@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import atanh, sqrt
 
 import pandas as pd
 
@@ -135,20 +136,22 @@ def correlation(table: pd.DataFrame, title: str) -> Chart:
     both = pd.concat([both, same], ignore_index=True).sort_values(
         ["sensor_type_a", "sensor_type_b"]
     )
-    r = both["correlation"].astype(float)
+    r, n = both["correlation"].astype(float), both["n"].astype(float)
     data = pd.DataFrame(
         {
             "a": both["sensor_type_a"].map(theme.name),
             "b": both["sensor_type_b"].map(theme.name),
             "signed": r,
-            "n": both["n"].astype(float),
+            "coloured": r.where([is_beyond_chance(*each) for each in zip(r, n, strict=True)], 0),
+            "n": n,
             "text": ["" if each != each else f"{each:+.2f}" for each in r],
         }
     )
     names = [theme.name(each) for each in types]
     tooltip = [tip("a", "One"), tip("b", "Other"), tip("signed", "r", "+.3f"), tip("n", "n", ",d")]
+    data["coloured"] = data["coloured"].where(r.notna().to_numpy())
     layers = _cells(
-        ("b", names), ("a", names), _SIGNED, {"field": "signed", "domain": [0, 1]}, tooltip
+        ("b", names), ("a", names), _SIGNED, {"field": "coloured", "domain": [0, 1]}, tooltip
     )
     strongest = data.loc[data["signed"].abs().idxmax()] if data["signed"].notna().any() else None
     alt = f"Correlations, {title}" + (
@@ -157,6 +160,15 @@ def correlation(table: pd.DataFrame, title: str) -> Chart:
         else ""
     )
     return chart(data, title, layers, alt, height=_AROUND + _CELL * max(3, len(types)))
+
+
+def is_beyond_chance(r: float, n: float) -> bool:
+    """Return whether 95 of 100 correlations that are chance would be weaker (Fisher, 1921).
+
+    >>> is_beyond_chance(0.9, 4), is_beyond_chance(0.9, 10)
+    (False, True)
+    """
+    return n > 3 and (abs(r) >= 1 or abs(atanh(r)) * sqrt(n - 3) > 1.96)
 
 
 def hours(table: pd.DataFrame, headings: Mapping[str, str]) -> Chart:
@@ -184,7 +196,7 @@ def hours(table: pd.DataFrame, headings: Mapping[str, str]) -> Chart:
         text=[theme.short(each) if each == each else "" for each in rows["mean"]],
     )
     tooltip = [tip("type", "Type"), tip("hour", "Hour (UTC)"), tip("mean", "Mean", ",.2f")]
-    layers = _cells(
+    cells = _cells(
         ("hour", [f"{hour:02d}" for hour in range(24)]),
         ("type", [headings[each] for each in grid.index]),
         _SIGNED,
@@ -192,6 +204,13 @@ def hours(table: pd.DataFrame, headings: Mapping[str, str]) -> Chart:
         tooltip,
         font=10,
     )
+    # An hour that has not been seen is an empty cell, not a hole in the page.
+    absent = cells[0] | {
+        "transform": [{"filter": "!isValid(datum.signed)"}],
+        "encoding": {each: cells[0]["encoding"][each] for each in ("x", "y")}
+        | {"color": {"value": theme.QUIET}, "opacity": {"value": 0.08}},
+    }
+    layers = [absent, *cells]
     title = "Mean by hour of the day (UTC), last 7 days"
     return chart(data, title, layers, title, height=_AROUND + _CELL * max(3, len(grid)))
 
@@ -238,7 +257,9 @@ def histogram(scores: pd.DataFrame, threshold: float | None, sensor_type: str) -
             "encoding": {
                 "x": x,
                 "x2": {"field": "end"},
-                "y": number("zero", True, plain(data["readings"])),
+                # The few readings of the tail are what this is about.
+                "y": number("zero", True, plain(data["readings"]))
+                | {"scale": {"type": "sqrt", "nice": True}},
                 "y2": {"field": "readings"},
                 "color": colour,
                 "tooltip": [tip("score", "Score", ".2f"), tip("readings", "Readings", ",d")],

@@ -6,6 +6,7 @@ Ten browsers cost the database what one does, and what was last known stays whil
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -22,11 +23,12 @@ from db.selecting import Rows, Selection
 
 log = logging.getLogger(__name__)
 
-# Two refreshes of the fastest browser fall on one result.
-FRESH_SECONDS = 4.0
+# Share of a refresh interval after which who has seen a moment may ask for the next. Timers fire
+# early and late: with a whole interval one browser would often be shown the same again.
+SEEN_SHARE = 0.8
 # A database that is down is asked again after this.
 RETRY_SECONDS = 2.0
-# Results kept: a few minutes of all tabs with several filters; each is bounded by its LIMIT.
+# Results kept: all tabs with several filters; each is bounded by its LIMIT.
 MAX_RESULTS = 200
 # Data older than this is no longer live.
 STALE_AFTER = timedelta(seconds=60)
@@ -76,63 +78,107 @@ class Moment:
 
 
 class Source:
-    """Results of queries: fresh ones from a shared cache, else from the database, else the last.
+    """Results of queries: each is asked for once per moment, and while the database is down kept.
 
     Parameters
     ----------
     databases : sequence of Database
         The first that can be logged in to is used: the SELECT-only role, then the owner.
+    refresh_seconds : float
+        The usual refresh interval; a moment is never used for longer.
     clock : callable
         Monotonic seconds.
     """
 
     def __init__(
-        self, databases: Sequence[Database], clock: Callable[[], float] = time.monotonic
+        self,
+        databases: Sequence[Database],
+        refresh_seconds: float = 10,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._databases = list(databases)
+        self._refresh_seconds = refresh_seconds
         self._clock = clock
         self._lock = threading.Lock()
         self._results: OrderedDict[tuple[Any, ...], tuple[float, Rows]] = OrderedDict()
         self._retry_at = 0.0
+        self._moment: Moment | None = None
+        self._moment_at = -math.inf
         self.problem: str | None = None
-        self.last_answer: datetime | None = None
 
     def rows(self, query: Callable[..., Rows], *arguments: Any) -> Rows:
         """Return the rows of a query; the last known ones while the database is down."""
-        key = (query.__name__, *arguments)
         with self._lock:
-            known = self._results.get(key)
-            now = self._clock()
-            if known and now - known[0] < FRESH_SECONDS:
-                return known[1]
-            if self.problem is None or now >= self._retry_at:
-                try:
-                    known = now, self._ask(query, arguments)
-                except DatabaseUnavailable as problem:
-                    self._note(problem)
-                else:
-                    self._note(None)
-                    self._results[key] = known
-            if not known:
-                return []
-            self._results.move_to_end(key)
-            while len(self._results) > MAX_RESULTS:
-                self._results.popitem(last=False)
-            return known[1]
+            return self._rows(query, arguments)
+
+    def _rows(self, query: Callable[..., Rows], arguments: tuple[Any, ...]) -> Rows:
+        key = (query.__name__, *arguments)
+        known = self._results.get(key)
+        is_old = known is None or known[0] < self._moment_at
+        if is_old and (self.problem is None or self._clock() >= self._retry_at):
+            asked_at = self._clock()
+            try:
+                known = asked_at, self._ask(query, arguments)
+            except DatabaseUnavailable as problem:
+                self._note(problem)
+            else:
+                self._note(None)
+                self._results[key] = known
+        if known is None:
+            return []
+        self._results.move_to_end(key)
+        while len(self._results) > MAX_RESULTS:
+            self._results.popitem(last=False)
+        return known[1]
 
     def frame(self, query: Callable[..., Rows], *arguments: Any) -> pd.DataFrame:
         """Return ``rows`` as a table; without columns if there are none."""
         return pd.DataFrame(self.rows(query, *arguments))
 
-    def moment(self) -> Moment | None:
-        """Return where the data stands; None if the database never answered."""
-        rows = self.rows(queries.newest_reading)
-        if not rows:
-            return None
-        row = rows[0]
-        if self.problem is None:
-            self.last_answer = row["now"]
-        return Moment(row["now"], row["timestamp"], row["created_at"])
+    def moment(
+        self, refresh_seconds: float | None = None, seen: Moment | None = None
+    ) -> Moment | None:
+        """Return where the data stands; None if the database never answered.
+
+        A new moment, with which all results before it grow old, is for who has seen the last one
+        and comes again; others are given the last one. So each browser sees something new at each
+        refresh, and all together ask as often as one.
+
+        Parameters
+        ----------
+        refresh_seconds : float or None
+            Interval at which the caller refreshes.
+        seen : Moment or None
+            What the caller was given the last time.
+        """
+        interval = min(refresh_seconds or self._refresh_seconds, self._refresh_seconds)
+        with self._lock:
+            now = self._clock()
+            if self.problem is not None or now - self._moment_at >= interval * (
+                SEEN_SHARE if seen == self._moment else 1
+            ):
+                before, self._moment_at = self._moment_at, now
+                rows = self._rows(queries.newest_reading, ())
+                if self.problem is not None:
+                    self._moment_at = before  # nothing newer can be had: what is known stays
+                    return self._moment
+                self._drop_older_than(before)
+                if rows:
+                    self._moment = Moment(
+                        rows[0]["now"], rows[0]["timestamp"], rows[0]["created_at"]
+                    )
+            return self._moment
+
+    def _drop_older_than(self, asked_at: float) -> None:
+        """Forget ranges that ended at moments gone by: nobody asks for them again."""
+        for key, (at, _) in list(self._results.items()):
+            if at < asked_at and any(isinstance(each, Selection) for each in key):
+                del self._results[key]
+
+    @property
+    def last_answer(self) -> datetime | None:
+        """The database's clock when it last told a moment."""
+        return None if self._moment is None else self._moment.now
 
     def _ask(self, query: Callable[..., Rows], arguments: tuple[Any, ...]) -> Rows:
         try:

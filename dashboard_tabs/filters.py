@@ -65,7 +65,7 @@ def sidebar(source: Source, default_refresh_seconds: int) -> View:
     locations, sensor_types = choices(source)
     st.session_state["choices"] = (locations, sensor_types)
     known_units = units(source)
-    refreshes = sorted({*REFRESH_SECONDS, default_refresh_seconds})
+    refreshes = {f"{each}s": each for each in sorted({*REFRESH_SECONDS, default_refresh_seconds})}
     with st.sidebar:
         st.markdown("### :material/sensors: Sensor pipeline")
         location = st.selectbox("Location", [ALL, *locations], key="location", bind="query-params")
@@ -88,9 +88,8 @@ def sidebar(source: Source, default_refresh_seconds: int) -> View:
         )
         refresh = st.segmented_control(
             "Refresh every",
-            refreshes,
-            default=default_refresh_seconds,
-            format_func=lambda seconds: f"{seconds} s",
+            list(refreshes),
+            default=f"{default_refresh_seconds}s",
             required=True,
             key="refresh",
             bind="query-params",
@@ -103,7 +102,7 @@ def sidebar(source: Source, default_refresh_seconds: int) -> View:
         None if location in (ALL, None) else location,
         None if sensor_type in (ALL, None) else sensor_type,
         RANGES_MINUTES[chosen or "15m"],
-        None if paused else refresh or default_refresh_seconds,
+        None if paused else refreshes.get(refresh or "", default_refresh_seconds),
         known_units,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from dashboard_tabs import theme
+from dashboard_tabs import layout, theme
 from dashboard_tabs.data import Moment, Source
 from dashboard_tabs.filters import View
 from dashboard_tabs.status_strip import by_service, verdict
@@ -49,23 +49,16 @@ def _services(source: Source) -> None:
                     "Last error": details.get("last_error") or "–",
                 }
             )
-    whole = st.column_config.NumberColumn(format="localized")
-    st.dataframe(
+    layout.table(
         pd.DataFrame(rows),
-        hide_index=True,
-        key="services",
-        placeholder="–",
-        alt="Each process of each service",
-        column_config={
-            "Readings": whole,
-            "Lag": whole,
-            "Readings/s": st.column_config.NumberColumn(format="%.1f"),
-            "p50 (ms)": st.column_config.NumberColumn(
-                "Latency p50 (ms)", format="%.0f", help=_LATENCY
-            ),
-            "p99 (ms)": st.column_config.NumberColumn(
-                "Latency p99 (ms)", format="%.0f", help=_LATENCY
-            ),
+        "services",
+        "Each process of each service",
+        {
+            "Readings": layout.number("Readings"),
+            "Readings/s": layout.number("Readings/s", 1),
+            "Lag": layout.number("Lag"),
+            "p50 (ms)": layout.number("Latency p50", 0, " ms", _LATENCY),
+            "p99 (ms)": layout.number("Latency p99", 0, " ms", _LATENCY),
             "Last error": st.column_config.TextColumn(width="medium"),
         },
     )
@@ -77,23 +70,22 @@ def _offsets(source: Source) -> None:
     if offsets.empty:
         st.caption("No service has read from the topic yet.")
         return
-    st.dataframe(
+    st.caption("Next: the first one not yet read. Watermark: event time believed complete.")
+    layout.table(
         offsets,
-        hide_index=True,
-        height=330,
-        key="offsets",
-        alt="How far each service has read each partition",
-        placeholder="–",
-        column_config={
+        "offsets",
+        "How far each service has read each partition",
+        {
             "consumer_group": "Service",
             "topic": None if offsets["topic"].nunique() == 1 else "Topic",
             "partition": "Partition",
-            "next_offset": "Next offset",
-            "end_offset": "End offset",
-            "lag": "Lag",
-            "watermark": st.column_config.DatetimeColumn("Watermark", format="HH:mm:ss"),
-            "updated_at": st.column_config.DatetimeColumn("Moved", format="HH:mm:ss"),
+            "next_offset": layout.number("Next"),
+            "end_offset": layout.number("End"),
+            "lag": layout.number("Lag"),
+            "watermark": st.column_config.DatetimeColumn("Watermark", format="MM-DD HH:mm:ss"),
+            "updated_at": st.column_config.DatetimeColumn("Moved", format="MM-DD HH:mm:ss"),
         },
+        most=12,
     )
 
 
@@ -104,29 +96,29 @@ def _tables(source: Source) -> None:
     if tables.empty or not whole:
         st.caption("No table yet.")
         return
-    readings = tables[tables["table_name"] == "sensor_readings"]
+    # What grows with every reading; the rest stays as it is or is small.
+    grows = tables["table_name"].str.match("sensor_readings|ml_anomaly_predictions")
+    readings = tables[tables["table_name"].str.startswith("sensor_readings")]["rows"].sum()
     per_second = sum(
         float(row["details"].get("readings_per_s") or 0)
         for row in by_service(source)["consumer"]
         if verdict(row["state"], row["age_s"])[0] == "good"
     )
     growth = ""
-    if len(readings) and float(readings["rows"].iloc[0]) > 1000:
-        # What a reading costs in all tables, at the rate of now.
-        per_reading = whole[0]["bytes"] / float(readings["rows"].iloc[0])
+    if readings > 1000:
+        per_reading = float(tables[grows]["bytes"].sum()) / float(readings)
         growth = f", growing by some {theme.size(per_reading * per_second * 86_400)} a day"
     st.caption(f"{theme.size(whole[0]['bytes'])} in all{growth}. Rows are estimates.")
-    st.dataframe(
-        tables.assign(bytes=tables["bytes"].map(theme.size)),
-        hide_index=True,
-        height=294,
-        key="tables",
-        alt="Estimated rows and size of each table",
-        column_config={
+    layout.table(
+        tables.assign(bytes=tables["bytes"] / 2**20),
+        "tables",
+        "Estimated rows and size of each table",
+        {
             "table_name": "Table",
-            "rows": st.column_config.NumberColumn("Rows", format="localized"),
-            "bytes": "Size",
+            "rows": layout.number("Rows"),
+            "bytes": layout.number("Size", 1, " MiB"),
         },
+        most=12,
     )
 
 
@@ -142,22 +134,22 @@ def _dead_letters(source: Source) -> None:
         f" {theme.short(total[0]['counted_only'])} of them beyond the cap and only counted."
         " The newest hundred:"
     )
-    st.dataframe(
-        letters.assign(payload=[readable(each) for each in letters["payload"]]),
-        hide_index=True,
-        height=300,
-        key="dead-letters",
-        alt="The newest rejected messages",
-        column_config={
-            "created_at": st.column_config.DatetimeColumn("Rejected", format="MM-DD HH:mm:ss"),
+    letters = letters.assign(payload=[readable(each) for each in letters["payload"]])
+    layout.table(
+        letters,
+        "dead-letters",
+        "The newest rejected messages",
+        {
+            "created_at": layout.time("Rejected"),
             "partition": "Partition",
-            "log_offset": "Offset",
+            "log_offset": layout.number("Offset"),
             "reason_code": None,
             "reason": st.column_config.TextColumn("Reason", width="medium"),
-            "payload_bytes": "Bytes",
+            "payload_bytes": layout.number("Bytes"),
             "payload": st.column_config.TextColumn("Payload (its beginning)", width="large"),
         },
     )
+    layout.download(letters, "dead letters")
 
 
 def readable(payload: bytes | memoryview | None) -> str:
@@ -166,5 +158,4 @@ def readable(payload: bytes | memoryview | None) -> str:
         return "(none: a tombstone)"
     if not len(payload):
         return "(empty)"
-    text = bytes(payload).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return theme.plain(bytes(payload).decode("utf-8", "backslashreplace"))

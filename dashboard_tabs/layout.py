@@ -1,13 +1,19 @@
-"""Charts in rows; a phone shows them one below the other."""
+"""What tabs are made of: charts in rows, tables, downloads; a phone shows them in one column."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+import pandas as pd
 import streamlit as st
 
 from dashboard_tabs.vega import ZOOM, Chart
+
+# Of a row of a table, pixels: a table ends between two rows, not within one.
+_ROW = 35
+# What a spreadsheet would take for a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def draw(chart: Chart, key: str) -> None:
@@ -37,3 +43,66 @@ def in_columns(charts: Mapping[str, Chart], columns: int) -> None:
         for column, key in zip(st.columns(columns), row, strict=False):
             with column:
                 draw(charts[key], key)
+
+
+def table(
+    rows: pd.DataFrame,
+    key: str,
+    alt: str,
+    columns: Mapping[str, Any],
+    most: int = 9,
+    **options: Any,
+) -> Any:
+    """Draw a table, at most ``most`` rows of it at once; ``key`` is its identity over refreshes."""
+    return st.dataframe(
+        rows,
+        hide_index=True,
+        height=_ROW * (1 + max(1, min(len(rows), most))) + 2,
+        key=key,
+        alt=alt,
+        placeholder="–",
+        column_config=dict(columns),
+        **options,
+    )
+
+
+def time(label: str) -> Any:
+    """Return a column of times, UTC as in the tables."""
+    return st.column_config.DatetimeColumn(label, format="YYYY-MM-DD HH:mm:ss")
+
+
+def number(label: str, digits: int = 0, unit: str = "", about: str | None = None) -> Any:
+    """Return a column of numbers, thousands separated."""
+    number_format = f"%,.{digits}f{unit}" if digits else f"%,d{unit}"
+    return st.column_config.NumberColumn(label, format=number_format, help=about)
+
+
+def download(rows: pd.DataFrame, what: str) -> None:
+    """Draw a button that saves rows as a CSV file."""
+    st.download_button(
+        f"Download the {what} as CSV",
+        csv(rows),
+        f"{what.replace(' ', '-')}.csv",
+        "text/csv",
+        key=f"download-{what}",
+        icon=":material/download:",
+        on_click="ignore",
+    )
+
+
+def csv(rows: pd.DataFrame) -> str:
+    r"""Return rows as CSV: times marked as UTC, and no text that a spreadsheet would run.
+
+    >>> csv(pd.DataFrame({"at": [pd.Timestamp("2026-01-02 03:04")], "id": ["=1+1"]}))
+    "at,id\\n2026-01-02T03:04:00Z,'=1+1\\n"
+    """
+    written = rows.copy()
+    for name, column in rows.items():
+        if pd.api.types.is_datetime64_any_dtype(column):
+            written[name] = [None if pd.isna(each) else f"{each.isoformat()}Z" for each in column]
+        elif not pd.api.types.is_numeric_dtype(column):
+            written[name] = [
+                f"'{each}" if isinstance(each, str) and each.startswith(_FORMULA) else each
+                for each in column
+            ]
+    return written.to_csv(index=False)

@@ -150,8 +150,11 @@ def grid(sensors: list[dict[str, Any]], flagged: dict[str, Any], end: Any) -> st
         + "</tr>"
         for place in sorted({s["location"] for s in sensors})
     )
-    head = f'<tr><td class="corner"></td>{head}</tr>'
-    label = 'aria-label="Latest reading of every sensor"'
+    head = f'<tr class="head"><td class="corner"></td>{head}</tr>'
+    # With more types than the page is wide the table scrolls.
+    label = (
+        f'aria-label="Latest reading of every sensor" style="min-width: {9 + 7.4 * len(types)}rem"'
+    )
     return f'<div class="scroll"><table class="grid" {label}>{head}{body}</table></div>'
 
 
@@ -171,7 +174,9 @@ def _cell(sensors: list[dict[str, Any]], flagged: dict[str, Any], end: Any) -> s
     about = f"{newest['sensor_id']}, {newest['timestamp']:%Y-%m-%d %H:%M:%S}{others}"
     said = f'<span class="unseen">{state}</span>' if state else ""
     return (
-        f'<td class="{state}" title="{theme.text(about)}"><b>{reading(newest["recent"][-1])}</b>'
+        f'<td class="{state}" title="{theme.text(about)}">'
+        f"<small>{theme.text(theme.name(newest['sensor_type']))}</small>"
+        f"<b>{reading(newest['recent'][-1])}</b>"
         f"<i>{theme.text(newest['unit'])}</i>{said}{sparkline(newest['recent'], colour)}</td>"
     )
 

@@ -41,7 +41,7 @@ def by_service(source: Source) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def render(source: Source, moment: Moment) -> None:
+def render(source: Source, moment: Moment, is_paused: bool = False) -> None:
     """Draw the strip."""
     found = by_service(source)
     cells = [_service_cell(service, rows) for service, rows in found.items()]
@@ -53,11 +53,13 @@ def render(source: Source, moment: Moment) -> None:
     data_age = (moment.now - moment.newest).total_seconds() if moment.newest else None
     cells += [
         _fact(theme.short(_total(consumers, "readings_per_s")), "readings/s"),
-        _fact(theme.short(lag), "readings of lag"),
+        _fact(theme.short(lag), "readings behind"),
         _fact("–" if latency is None else f"{theme.short(latency, 0)} ms", "sent → stored, p99"),
         _fact(theme.short(flagged) if detectors else "–", "anomalies in 15 min"),
         _fact("–" if data_age is None else theme.age(data_age), "age of the data"),
     ]
+    if is_paused:
+        cells.append(_fact(f"{moment.now:%H:%M:%S} UTC", "paused at"))
     st.html(f'{theme.STYLE}<div class="strip" role="status">{"".join(cells)}</div>')
 
 

@@ -33,7 +33,6 @@ NAMES = {"co2": "CO₂", "air_quality": "Air quality"}
 STYLE = f"""
 <style>
 .block-container {{padding: 2.2rem clamp(1rem, 3vw, 2.4rem) 3rem; max-width: 1500px}}
-@media (max-width: 640px) {{.block-container {{padding-top: 4.2rem}}}}
 .strip {{display: flex; flex-wrap: wrap; gap: .5rem; align-items: stretch}}
 .strip > div {{padding: .45rem .65rem; border-radius: .6rem; line-height: 1.25; flex: 1 0 auto;
   max-width: 13rem;
@@ -47,9 +46,10 @@ STYLE = f"""
 .bad {{background: {ANOMALY}}} .quiet {{background: {QUIET}}}
 .scroll {{overflow-x: auto}}
 .grid {{border-collapse: separate; border-spacing: .4rem; width: calc(100% + .8rem);
-  min-width: 46rem; margin: 0 -.4rem; table-layout: fixed}}
+  margin: 0 -.4rem; table-layout: fixed}}
 .grid th {{font-weight: 500; font-size: .82rem; opacity: .75; text-align: left; padding: 0 .3rem;
-  border: none}}
+  border: none; overflow: hidden; text-overflow: ellipsis}}
+.grid tr.head th {{white-space: nowrap}}
 .grid th.place, .grid td.corner {{width: 8.5rem}}
 .grid td.corner {{border: none; background: none}}
 .unseen {{position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%)}}
@@ -68,18 +68,30 @@ STYLE = f"""
 .grid i {{font-style: normal; font-size: .76rem; opacity: .65; margin-left: .2rem}}
 .grid .dot {{opacity: 1; margin-left: 0}}
 .grid img {{display: block; width: 100%; height: 22px; margin-top: .1rem}}
+.grid small {{display: none}}
+[data-testid="stSidebarHeader"] {{height: 3rem; margin-bottom: 0}}
+@media (max-width: 640px) {{
+  .block-container {{padding-top: 4.2rem}}
+  /* A place, then its sensors, each with the name that heads its column on wider pages. */
+  .grid {{min-width: 0 !important; display: block}} .grid tbody {{display: block}}
+  .grid tr {{display: grid; grid-template-columns: repeat(3, 1fr); gap: .4rem; padding: 0 .4rem}}
+  .grid tr.head, .grid td.absent {{display: none}}
+  .grid th.place {{grid-column: 1 / -1; width: auto; padding: .6rem 0 0}}
+  .grid td {{padding: .35rem .5rem .2rem; min-width: 0}} .grid b {{font-size: 1rem}}
+  .grid small {{display: block; overflow: hidden; text-overflow: ellipsis}}
+}}
 </style>
 """
 
 
 def name(sensor_type: str) -> str:
     """Return a sensor type as a heading."""
-    return NAMES.get(sensor_type, sensor_type.replace("_", " ").capitalize())
+    return NAMES.get(sensor_type, plain(sensor_type).replace("_", " ").capitalize())
 
 
 def heading(sensor_type: str, unit: str | None) -> str:
     """Return a sensor type with its unit, where that is known."""
-    return f"{name(sensor_type)} ({unit})" if unit else name(sensor_type)
+    return f"{name(sensor_type)} ({plain(unit)})" if unit else name(sensor_type)
 
 
 def colour(sensor_type: str) -> str:
@@ -107,7 +119,13 @@ def shades(colour: str, count: int) -> list[str]:
 
 def cut(value: str, most: int) -> str:
     """Return a text, shortened to at most ``most`` characters."""
+    value = plain(value)
     return value if len(value) <= most else value[: most - 1].rstrip() + "…"
+
+
+def plain(value: str) -> str:
+    """Return a text with what does not print, or turns the direction of writing, escaped."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in value)
 
 
 def short(number: float | None, digits: int = 1) -> str:
@@ -147,4 +165,4 @@ def clock(time: datetime, near: datetime) -> str:
 
 def text(value: Any) -> str:
     """Return anything as text that HTML shows and does not obey."""
-    return escape(str(value), quote=True)
+    return escape(plain(str(value)), quote=True)

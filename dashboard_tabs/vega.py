@@ -90,7 +90,7 @@ def time(field: str = "time") -> Spec:
     return {
         "field": field,
         "type": "temporal",
-        "scale": {"type": "utc"},
+        "scale": {"type": "utc", "padding": 4},
         "axis": {
             "title": None,
             "grid": False,
