@@ -1,3 +1,4 @@
+import contextlib
 import json
 import math
 from datetime import UTC, datetime
@@ -10,9 +11,11 @@ from hypothesis import strategies as st
 
 from pipeline.reading import (
     MAX_HUNDREDTHS,
+    InvalidReading,
     Reading,
     decode_batch,
     encode_reading,
+    parse_timestamp_us,
     reading_key,
     to_hundredths,
 )
@@ -143,3 +146,32 @@ def test_nearly_valid_messages_are_decoded_or_rejected_with_a_printable_reason(p
     for text in (*readings.sensor_id, *readings.sensor_type, *readings.location, *readings.unit):
         assert "\0" not in text
         text.encode()
+
+
+@st.composite
+def times_of_one_form(draw):
+    """Times as one kind of sensor writes them, some with one character changed."""
+    digits = draw(st.integers(-1, 6))
+    zone = draw(st.sampled_from(["Z", "+00:00", "+05:30", "-00:00", ""]))
+    texts = []
+    for time in draw(st.lists(st.datetimes(), min_size=1, max_size=5)):
+        text = time.strftime("%m-%dT%H:%M:%S.%f")[: 15 + digits]
+        texts.append(f"{time.year:04}-{text}{zone}")
+    if draw(st.booleans()):
+        text, at = texts[-1], draw(st.integers(0, len(texts[-1]) - 1))
+        changed = draw(st.sampled_from("0123456789:-+.TtZz WdÀ٣"))
+        texts[-1] = text[:at] + changed + text[at + 1 :]
+    return texts
+
+
+@given(times_of_one_form())
+def test_times_read_together_are_the_times_read_one_by_one(texts):
+    expected = {}
+    for i, text in enumerate(texts):
+        with contextlib.suppress(InvalidReading):
+            expected[i] = parse_timestamp_us(text)
+    payloads = [message(timestamp=text) for text in texts]
+    readings, rejected = decode_batch(payloads, np.full(len(texts), -1, dtype=np.int64))
+    got = zip(readings.position.tolist(), readings.timestamp_us.tolist(), strict=True)
+    assert dict(got) == expected
+    assert {r.reason_code for r in rejected} <= {"bad_timestamp"}
