@@ -28,6 +28,7 @@ from service.lifecycle import (
     StopSignal,
     instance_name,
     one_line,
+    refuse_set_back,
     run_service,
 )
 from service.logs import setup_logging
@@ -66,6 +67,7 @@ def run(
     """Run until stopped, or caught up if ``once``."""
     outage = Outage("postgresql")
     ready = False
+    refused_row = ""
     while not stop.requested:
         try:
             if not ready:
@@ -75,6 +77,9 @@ def run(
             scored = scoring.poll()
             outage.over()
         except (StaleProgress, RowExists) as problem:
+            if isinstance(problem, RowExists):
+                refuse_set_back("progress in detector_progress", problem, refused_row)
+                refused_row = str(problem)
             log.warning("progress_stale action=reload reason=%s", one_line(problem))
             scoring.pace(math.inf)
             scoring.reset()

@@ -33,6 +33,19 @@ class UserError(Exception):
     """Only the user can mend it; says what, which value, what is allowed, what to do."""
 
 
+def refuse_set_back(what: str, problem: Exception, refused_before: str) -> None:
+    """Raise UserError when the same existing row is met again: ``what`` was set back.
+
+    Whoever stored the row moved the offset past it in the same transaction, so after loading the
+    offsets again the same row cannot be met again.
+    """
+    if str(problem) == refused_before:
+        raise UserError(
+            f"{problem} The {what} was set back to before rows that exist."
+            " Nothing was changed. Delete them or move it forward: docs/operations.md"
+        ) from problem
+
+
 class StopSignal:
     """Set by SIGINT and SIGTERM; a service commits the work in hand and exits with 0.
 

@@ -42,7 +42,15 @@ from broker.topics import (
 from db.connection import Cursor, Database, DatabaseUnavailable, RowExists
 from db.offsets import Checkpoint, Position, StaleCheckpoint, register_sources
 from db.schema import prepare_database
-from service.lifecycle import Heartbeat, Outage, StopSignal, UserError, one_line, wait_for
+from service.lifecycle import (
+    Heartbeat,
+    Outage,
+    StopSignal,
+    UserError,
+    one_line,
+    refuse_set_back,
+    wait_for,
+)
 
 log = logging.getLogger(__name__)
 
@@ -213,7 +221,7 @@ class _Run(Generic[Work]):
             return action()
         except (StaleCheckpoint, RowExists) as problem:
             if isinstance(problem, RowExists):
-                _refuse_offset_set_back(problem, self.refused_row)
+                refuse_set_back("offset in stream_offsets", problem, self.refused_row)
                 self.refused_row = str(problem)
             log.warning("checkpoint_stale action=reload reason=%s", one_line(problem))
         except DatabaseUnavailable as problem:
@@ -300,13 +308,3 @@ class _Run(Generic[Work]):
         self._recovering(self._finish)
         # Cleared, if that failed.
         return reading <= self.at_end and self.handler.is_settled()
-
-
-def _refuse_offset_set_back(problem: RowExists, refused_before: str) -> None:
-    # Whoever stored the row moved the offset past it in the same transaction, so after loading the
-    # offsets again the same row cannot be met again.
-    if str(problem) == refused_before:
-        raise UserError(
-            f"{problem} The offset in stream_offsets was set back to before rows that exist."
-            " Nothing was changed. Delete them or move it forward: docs/operations.md"
-        ) from problem

@@ -215,6 +215,20 @@ def test_a_zombie_that_wakes_up_scores_nothing_twice(service, stored, scored, qu
     assert zombie.wait(30) == 0
 
 
+def test_progress_set_back_before_predictions_that_exist_stops_it_with_one_line(
+    service, stored, scored, query, run_once
+):
+    total = stored(500)
+    run_once("ml_detector.py")
+    query("UPDATE detector_progress SET next_offset = next_offset - 4 WHERE sensor_type = 'co2'")
+    process = service("ml_detector.py")
+    assert process.wait(40) == 2
+    log = process.log_path.read_text()
+    assert "progress in detector_progress was set back to before rows that exist" in log
+    assert log.count("progress_stale") == 1 and "Traceback" not in log
+    assert scored() == total
+
+
 def test_each_training_leaves_a_row_that_says_how_it_went(stored, query, run_once):
     stored(10_000)
     run_once("ml_detector.py")

@@ -46,3 +46,20 @@ def test_counts_add_up_over_batches_and_kinds(database):
             "SELECT neither, rule_only, ml_only, both_flag, without_verdict FROM verdict_counts"
         )
         assert tx.fetchall() == [(2, 2, 2, 2, 2)]
+
+
+def test_counts_are_kept_per_minute_place_and_type(database):
+    minutes = np.array([3, 1, 3, 3, 1]) * 60_000_000
+    places, types = ["B", "A", "B", "A", "A"], ["co2", "co2", "co2", "co2", "power"]
+    with database.transaction() as tx:
+        verdict_counts.add(tx, minutes, places, types, np.array([0, 4, 0, 2, 1]))
+        tx.execute(
+            "SELECT extract(minute FROM minute)::int, location, sensor_type, neither, rule_only,"
+            " ml_only, both_flag, without_verdict FROM verdict_counts ORDER BY 1, 2, 3"
+        )
+        assert tx.fetchall() == [
+            (1, "A", "co2", 0, 0, 0, 0, 1),
+            (1, "A", "power", 0, 1, 0, 0, 0),
+            (3, "A", "co2", 0, 0, 1, 0, 0),
+            (3, "B", "co2", 2, 0, 0, 0, 0),
+        ]
