@@ -105,8 +105,13 @@ class StoreReadings:
 
     def _reject(self, tx: Cursor, batch: PartitionBatch, rejected: list[Rejected]) -> None:
         letters = [
-            DeadLetter(int(batch.offsets[at]), batch.payloads[at], each.reason_code, each.reason)
-            for each, at in ((each, each.position) for each in rejected)
+            DeadLetter(
+                int(batch.offsets[each.position]),
+                batch.payloads[each.position],
+                each.reason_code,
+                each.reason,
+            )
+            for each in rejected
         ]
         source_id = self.sources[batch.partition]
         dead_letters.insert(tx, source_id, self.topic, batch.partition, letters, self.rows_per_hour)

@@ -17,9 +17,8 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from benchmarks.testbed import backlog
 from broker.reader import FETCH_SETTINGS
 from broker.writer import SEND_SETTINGS
+from consumer import MAX_BATCH_MESSAGES as BATCH_ROWS
 
-# As many rows a transaction as the consumer takes.
-COPY_ROWS = 20_000
 _COLUMNS = (
     "sensor_id, sensor_type, location, value, timestamp, anomaly, unit, source_id, log_offset"
 )
@@ -36,7 +35,7 @@ def prebuilt_rows(url: str) -> list[str]:
         )
     connection.close()
     rows = lines.getvalue().splitlines(keepends=True)
-    return ["".join(rows[i : i + COPY_ROWS]) for i in range(0, len(rows), COPY_ROWS)]
+    return ["".join(rows[i : i + BATCH_ROWS]) for i in range(0, len(rows), BATCH_ROWS)]
 
 
 def copy_rate(url: str, batches: list[str]) -> float:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 
 from benchmarks.report import Figure, Report
 from benchmarks.testbed import Measured, Testbed, query, work_off
+from config import Settings
 from consumer import GROUP as CONSUMER
 from stream_processor import GROUP as PROCESSOR
 
@@ -68,7 +69,8 @@ def _watch_aggregates(url: str, seconds: float) -> list[float]:
         rows = query(
             url,
             "SELECT extract(epoch FROM clock_timestamp() AT TIME ZONE 'UTC' - max(watermark))"
-            "::float * 1000 - 5000 FROM stream_offsets WHERE consumer_group = %s",
+            "::float * 1000 - %s FROM stream_offsets WHERE consumer_group = %s",
+            1000 * Settings().out_of_orderness_seconds,
             PROCESSOR,
         )
         ages += [ms for (ms,) in rows if ms is not None]
@@ -84,15 +86,14 @@ def _add_latency(report: Report, name: str, milliseconds: list[float]) -> None:
     report.add(Figure(f"{name}, p50", percent[49], "ms"), Figure(f"{name}, p99", percent[98], "ms"))
 
 
-@contextmanager
-def instances(bed: Testbed, script: str, number: int, count: int) -> Iterator[float]:
-    """Let so many instances of a service work a backlog off; yield its rate."""
+def together(bed: Testbed, script: str, number: int, count: int) -> float:
+    """Let so many instances of a service work a backlog off; return their rate."""
     topic = bed.filled_topic(count, partitions=12)
     with bed.database() as url, ExitStack() as stack:
         processes: list[Measured] = []
         for _ in range(number):
             processes.append(stack.enter_context(bed.start_service(script, topic, url)))
-        yield work_off(url, SCRIPTS[script], count, processes).rate
+        return work_off(url, SCRIPTS[script], count, processes).rate
 
 
 def scaling(bed: Testbed, report: Report, quick: bool) -> None:
@@ -101,10 +102,10 @@ def scaling(bed: Testbed, report: Report, quick: bool) -> None:
     for script, group in SCRIPTS.items():
         alone = 0.0
         for number in (1, 2, 4):
-            with instances(bed, script, number, count) as rate:
-                alone = alone or rate
-                name = f"{group.replace('_', ' ')}, {number} instances"
-                report.add(Figure(name, rate, "readings/s", alone, rate / alone))
+            rate = together(bed, script, number, count)
+            alone = alone or rate
+            name = f"{group.replace('_', ' ')}, {number} instances"
+            report.add(Figure(name, rate, "readings/s", alone, rate / alone))
 
 
 def size(bed: Testbed, report: Report, quick: bool) -> None:

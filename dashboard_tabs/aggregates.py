@@ -12,15 +12,7 @@ from db.selecting import Selection, window_step_s
 
 _COLUMNS = {
     "window_start": layout.time("Window"),
-    "location": "Location",
-    "sensor_type": "Type",
-    "mean": layout.number("Mean", 2),
-    "stddev": layout.number("Std dev", 2),
-    "low": layout.number("Min", 2),
-    "high": layout.number("Max", 2),
-    "readings": layout.number("Readings"),
-    "rule_anomalies": layout.number("Flagged by rule"),
-    "statistical_anomalies": layout.number("Beyond 3σ"),
+    **layout.STATISTICS,
     "state": "State",
 }
 _LATE_COLUMNS = {

@@ -74,18 +74,7 @@ def _statistics(
         table.assign(sensor_type=table["sensor_type"].map(view.heading)),
         "statistics",
         "Statistics of each location and type",
-        {
-            "location": "Location",
-            "sensor_type": "Type",
-            "readings": layout.number("Readings"),
-            "mean": layout.number("Mean", 2),
-            "stddev": layout.number("Std dev", 2),
-            "low": layout.number("Min", 2),
-            "high": layout.number("Max", 2),
-            "rule_anomalies": layout.number("Flagged by rule"),
-            "statistical_anomalies": layout.number("Beyond 3σ"),
-            "windows": layout.number("Windows"),
-        },
+        layout.STATISTICS | {"windows": layout.number("Windows")},
         most=12,
     )
     with st.container(horizontal=True):

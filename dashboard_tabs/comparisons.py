@@ -137,19 +137,19 @@ def correlation(table: pd.DataFrame, title: str) -> Chart:
         ["sensor_type_a", "sensor_type_b"]
     )
     r, n = both["correlation"].astype(float), both["n"].astype(float)
+    beyond = pd.Series([is_beyond_chance(*each) for each in zip(r, n, strict=True)], r.index)
     data = pd.DataFrame(
         {
             "a": both["sensor_type_a"].map(theme.name),
             "b": both["sensor_type_b"].map(theme.name),
             "signed": r,
-            "coloured": r.where([is_beyond_chance(*each) for each in zip(r, n, strict=True)], 0),
+            "coloured": r.where(beyond | r.isna(), 0),
             "n": n,
             "text": ["" if each != each else f"{each:+.2f}" for each in r],
         }
     )
     names = [theme.name(each) for each in types]
     tooltip = [tip("a", "One"), tip("b", "Other"), tip("signed", "r", "+.3f"), tip("n", "n", ",d")]
-    data["coloured"] = data["coloured"].where(r.notna().to_numpy())
     layers = _cells(
         ("b", names), ("a", names), _SIGNED, {"field": "coloured", "domain": [0, 1]}, tooltip
     )

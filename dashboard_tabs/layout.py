@@ -77,6 +77,20 @@ def number(label: str, digits: int = 0, unit: str = "", about: str | None = None
     return st.column_config.NumberColumn(label, format=number_format, help=about)
 
 
+# A window's figures, and a location's.
+STATISTICS = {
+    "location": "Location",
+    "sensor_type": "Type",
+    "readings": number("Readings"),
+    "mean": number("Mean", 2),
+    "stddev": number("Std dev", 2),
+    "low": number("Min", 2),
+    "high": number("Max", 2),
+    "rule_anomalies": number("Flagged by rule"),
+    "statistical_anomalies": number("Beyond 3σ"),
+}
+
+
 def download(rows: pd.DataFrame, what: str) -> None:
     """Draw a button that saves rows as a CSV file."""
     st.download_button(

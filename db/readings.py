@@ -20,19 +20,18 @@ _COLUMNS = (
 
 def to_rows(source_id: int, offsets: npt.NDArray[np.int64], readings: Readings) -> bytes:
     """Return readings of one partition as rows; ``offsets`` are those of the whole batch."""
-    return to_csv(
-        {
-            "sensor_id": readings.sensor_id,
-            "sensor_type": readings.sensor_type,
-            "location": readings.location,
-            "value": values(readings.hundredths),
-            "timestamp": times(readings.timestamp_us),
-            "anomaly": readings.anomaly,
-            "unit": readings.unit,
-            "source_id": np.full(len(readings), source_id),
-            "log_offset": offsets[readings.position],
-        }
+    fields = (
+        readings.sensor_id,
+        readings.sensor_type,
+        readings.location,
+        values(readings.hundredths),
+        times(readings.timestamp_us),
+        readings.anomaly,
+        readings.unit,
+        np.full(len(readings), source_id),
+        offsets[readings.position],
     )
+    return to_csv(dict(zip(_COLUMNS, fields, strict=True)))
 
 
 def insert(tx: Cursor, rows: Iterable[bytes]) -> None:

@@ -89,6 +89,8 @@ def insert_late(
     window_us: int,
 ) -> None:
     """Keep readings that missed their window; ``offsets`` are those of the batch."""
+    if not len(late.rows):
+        return  # nearly always
     missed = readings.take(late.rows)
     # A window that was final before its partition's watermark passed it: late by 0 seconds.
     late_by_us = np.maximum(0, late.watermark_us - late.window_start_us - window_us)
