@@ -128,6 +128,18 @@ class Settings:
         _database_url,
         "database of the dashboard; default: DATABASE_URL as iot_dashboard, who may only SELECT",
     )
+    retention_days: int = _setting(
+        "RETENTION_DAYS",
+        0,
+        _between(int, 0, 36_500),
+        "days that readings, predictions, late readings and dead letters are kept; 0 = for ever",
+    )
+    aggregate_retention_days: int = _setting(
+        "AGGREGATE_RETENTION_DAYS",
+        0,
+        _between(int, 0, 36_500),
+        "days that windows, correlations, counts and trainings are kept; 0 = for ever",
+    )
     # Consumer
     dead_letter_rows_per_hour: int = _setting(
         "DEAD_LETTER_ROWS_PER_HOUR",
@@ -300,6 +312,12 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
             raise SettingError(
                 f"{name}={without_password(source[name])!r} is not allowed: use {problem}"
             ) from None
+    raw, made = values.get("retention_days", 0), values.get("aggregate_retention_days", 0)
+    if made and not 0 < raw <= made:
+        raise SettingError(
+            f"AGGREGATE_RETENTION_DAYS={made} is not allowed: use 0, or RETENTION_DAYS (now {raw},"
+            " 0 = for ever) or more, so that aggregates outlive what they are made of"
+        )
     security = {
         name.removeprefix("KAFKA_").lower().replace("_", "."): value
         for name, value in source.items()

@@ -23,6 +23,7 @@ from db.connection import Cursor, Database
 from db.dead_letters import DeadLetter
 from db.heartbeat import BackgroundReporter
 from db.offsets import Position
+from db.partitions import Retention
 from pipeline.reading import Readings, Rejected, decode_batch
 from service.cli import service_parser
 from service.lifecycle import Heartbeat, Latency, StopSignal, instance_name, run_service
@@ -60,10 +61,11 @@ class StoreReadings:
     def start(
         self, tx: Cursor, reader: TopicReader, sources: dict[int, int], at: dict[int, Position]
     ) -> None:
-        """Forget what was known as registered: the transaction that did it may have failed."""
+        """Forget which types are registered: the transaction that did it may have failed."""
         self.topic = reader.topic.name
         self.sources = sources
         self.known_types.clear()
+        readings.refuse_rows_ahead(tx, GROUP, [sources[partition] for partition in at])
 
     def retain(self, partitions: set[int]) -> None:
         """Do nothing: there is no state."""
@@ -154,7 +156,8 @@ def main() -> None:
         BATCH_TIMEOUT_SECONDS,
         args.once,
     )
-    reporter = BackgroundReporter(settings.database_url, GROUP, instance_name())
+    keep = Retention(settings.retention_days, settings.aggregate_retention_days)
+    reporter = BackgroundReporter(settings.database_url, GROUP, instance_name(), keep)
     with reporter, Database(settings.database_url, GROUP) as database:
         beat = Heartbeat(serve_metrics(GROUP, reporter, settings.metrics_port))
         run_stream(stream, StoreReadings(settings.dead_letter_rows_per_hour), database, beat, stop)

@@ -18,6 +18,7 @@ from config import Settings, load_settings_or_exit
 from db.claims import session_name
 from db.connection import Database, DatabaseUnavailable, RowExists
 from db.heartbeat import BackgroundReporter
+from db.partitions import Retention
 from db.predictions import StaleProgress
 from db.schema import prepare_database
 from pipeline.detector import DetectorSettings
@@ -116,7 +117,8 @@ def main() -> None:
     setup_logging(NAME, settings.log_level, settings.log_format)
     stop = StopSignal().install()
     instance = instance_name()
-    reporter = BackgroundReporter(settings.database_url, NAME, instance)
+    keep = Retention(settings.retention_days, settings.aggregate_retention_days)
+    reporter = BackgroundReporter(settings.database_url, NAME, instance, keep)
     session = session_name(instance)
     with reporter, Database(settings.database_url, session) as database:
         beat = Heartbeat(serve_metrics(NAME, reporter, settings.metrics_port))

@@ -22,6 +22,7 @@ from db import aggregates, windows
 from db.connection import Cursor, Database
 from db.heartbeat import BackgroundReporter
 from db.offsets import Position
+from db.partitions import Retention
 from pipeline.reading import Readings, decode_batch
 from pipeline.windows import PartitionWindows, WindowKey, WindowRules
 from service.cli import service_parser
@@ -197,7 +198,8 @@ def main() -> None:
         args.once,
     )
     handler = AggregateWindows(window_rules(settings), settings.correlation_windows)
-    reporter = BackgroundReporter(settings.database_url, GROUP, instance_name())
+    keep = Retention(settings.retention_days, settings.aggregate_retention_days)
+    reporter = BackgroundReporter(settings.database_url, GROUP, instance_name(), keep)
     with reporter, Database(settings.database_url, GROUP) as database:
         beat = Heartbeat(serve_metrics(GROUP, reporter, settings.metrics_port))
         run_stream(stream, handler, database, beat, stop)

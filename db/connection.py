@@ -40,6 +40,7 @@ _RETRYABLE = (
     psycopg2.errors.ReadOnlySqlTransaction,  # a standby, or default_transaction_read_only
     psycopg2.errors.InFailedSqlTransaction,
     psycopg2.errors.IdleInTransactionSessionTimeout,
+    psycopg2.errors.CheckViolation,  # no partition for today: the heartbeat makes it (partitions)
 )
 
 
@@ -86,6 +87,24 @@ class Database:
             self.close()
             if isinstance(problem, psycopg2.errors.LockNotAvailable):
                 self._end_stalled_sessions()
+            raise DatabaseUnavailable(problem) from problem
+
+    def execute_alone(self, statement: str) -> None:
+        """Execute a statement that takes no transaction.
+
+        Raises
+        ------
+        DatabaseUnavailable
+            When it was not, or only partly, done.
+        """
+        try:
+            connection = self._connect()
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(statement)
+            connection.autocommit = False
+        except _RETRYABLE as problem:
+            self.close()
             raise DatabaseUnavailable(problem) from problem
 
     def _end_stalled_sessions(self) -> None:

@@ -13,6 +13,7 @@ from db.connection import Database
 from db.selecting import (
     IN_RANGE,
     MAX_MARKS,
+    MAX_NEWEST,
     MAX_POINTS,
     MAX_SCORES,
     MAX_SENSORS,
@@ -24,6 +25,7 @@ from db.selecting import (
     Rows,
     Selection,
     fetch,
+    stored_since,
     verdict_step_s,
     window_step_s,
 )
@@ -74,42 +76,39 @@ def ml_totals(database: Database, selection: Selection) -> Rows:
     )
 
 
-# Each sensor once, found by hopping along the sensor index: no table is read through.
-_EACH_SENSOR = (
-    "WITH RECURSIVE sensors AS ("
-    " (SELECT sensor_id FROM sensor_readings ORDER BY sensor_id LIMIT 1)"
-    " UNION ALL SELECT (SELECT r.sensor_id FROM sensor_readings r"
-    " WHERE r.sensor_id > s.sensor_id ORDER BY r.sensor_id LIMIT 1)"
-    " FROM sensors s WHERE s.sensor_id IS NOT NULL)"
-)
-
-
 def latest_readings(database: Database, selection: Selection) -> Rows:
-    """Return each sensor's last value and its last 30, found by hopping along the sensor index."""
+    """Return each sensor's last value, and its last 30 at most among the newest readings.
+
+    A sensor that has fallen silent is not among those, but it is in ``sensors``.
+    """
     return fetch(
         database,
-        f"{_EACH_SENSOR} SELECT s.sensor_id, last.* FROM (SELECT sensor_id FROM sensors"
-        " WHERE sensor_id IS NOT NULL LIMIT %(most)s) AS s, LATERAL ("
-        " SELECT min(sensor_type) AS sensor_type, min(location) AS location,"
+        "WITH numbered AS (SELECT *, row_number() OVER (PARTITION BY sensor_id"
+        " ORDER BY timestamp DESC) AS back FROM (SELECT sensor_id, sensor_type, location, unit,"
+        " value, timestamp, anomaly FROM sensor_readings WHERE ingested_on >= %(since)s"
+        " AND timestamp < %(end)s ORDER BY timestamp DESC LIMIT %(newest)s) AS newest),"
+        " last AS (SELECT sensor_id, min(sensor_type) AS sensor_type, min(location) AS location,"
         " min(unit) AS unit, max(timestamp) AS timestamp,"
         " array_agg(value::float ORDER BY timestamp) AS recent,"
-        " (array_agg(anomaly ORDER BY timestamp DESC))[1] AS anomaly"
-        " FROM (SELECT * FROM sensor_readings r WHERE r.sensor_id = s.sensor_id"
-        " AND r.timestamp < %(end)s ORDER BY timestamp DESC LIMIT 30) AS recent) AS last"
-        f" WHERE timestamp IS NOT NULL AND{WHERE} ORDER BY location, sensor_type, s.sensor_id",
-        selection.parameters | {"most": MAX_SENSORS},
+        " bool_or(anomaly) FILTER (WHERE back = 1) AS anomaly"
+        " FROM numbered WHERE back <= 30 GROUP BY sensor_id),"
+        " silent AS (SELECT sensor_id, sensor_type, location, unit, timestamp,"
+        " ARRAY[value::float] AS recent, anomaly FROM sensors s WHERE timestamp < %(end)s AND"
+        f"{WHERE} AND NOT EXISTS (SELECT FROM last WHERE last.sensor_id = s.sensor_id)"
+        " ORDER BY sensor_id LIMIT %(most)s)"
+        f" SELECT * FROM last WHERE{WHERE} UNION ALL SELECT * FROM silent"
+        " ORDER BY location, sensor_type, sensor_id LIMIT %(most)s",
+        selection.parameters | {"newest": MAX_NEWEST, "most": MAX_SENSORS},
     )
 
 
 def units(database: Database) -> Rows:
-    """Return the units in which the sensors of each type last measured."""
+    """Return the units in which sensors of each type last measured."""
     return fetch(
         database,
-        f"{_EACH_SENSOR} SELECT DISTINCT last.sensor_type, last.unit"
-        " FROM (SELECT sensor_id FROM sensors WHERE sensor_id IS NOT NULL LIMIT %(most)s) AS s,"
-        " LATERAL (SELECT sensor_type, unit FROM sensor_readings r"
-        " WHERE r.sensor_id = s.sensor_id ORDER BY timestamp DESC LIMIT 1) AS last LIMIT 200",
-        {"most": MAX_SENSORS},
+        "SELECT DISTINCT sensor_type, unit FROM ((SELECT sensor_type, unit FROM sensors"
+        " ORDER BY sensor_id LIMIT 1000) UNION ALL (SELECT sensor_type, unit FROM sensor_readings"
+        " ORDER BY timestamp DESC LIMIT 1000)) AS last LIMIT 200",
     )
 
 
@@ -234,17 +233,21 @@ def score_histogram(database: Database, selection: Selection) -> Rows:
 
 def sensor_history(database: Database, sensor_id: str, around: datetime) -> Rows:
     """Return one sensor's readings and verdicts around a time, at most 400."""
+    near = (
+        "SELECT timestamp, value, ingested_on, source_id, log_offset FROM sensor_readings"
+        " WHERE ingested_on >= %(since)s AND sensor_id = %(sensor_id)s"
+        " AND timestamp >= %(around)s - interval '15 minutes'"
+        " AND timestamp <= %(around)s + interval '5 minutes'"
+    )
     return fetch(
         database,
-        "SELECT timestamp, value::float AS value, is_anomaly, anomaly_score::float AS score, reason"
-        " FROM (SELECT r.timestamp, r.value, p.is_anomaly, p.anomaly_score, p.reason"
-        " FROM sensor_readings r LEFT JOIN ml_anomaly_predictions p USING (source_id, log_offset)"
-        " WHERE r.sensor_id = %(sensor_id)s"
-        " AND r.timestamp BETWEEN %(around)s - interval '15 minutes'"
-        " AND %(around)s + interval '5 minutes'"
-        " ORDER BY abs(extract(epoch FROM r.timestamp - %(around)s)) LIMIT 400) AS near"
-        " ORDER BY timestamp",
-        {"sensor_id": sensor_id, "around": around},
+        "SELECT timestamp, r.value::float AS value, is_anomaly, anomaly_score::float AS score,"
+        f" reason FROM (({near} AND timestamp <= %(around)s ORDER BY timestamp DESC LIMIT 300)"
+        f" UNION ALL ({near} AND timestamp > %(around)s ORDER BY timestamp LIMIT 100)) AS r"
+        " LEFT JOIN LATERAL (SELECT is_anomaly, anomaly_score, reason FROM ml_anomaly_predictions p"
+        " WHERE p.ingested_on = r.ingested_on AND p.source_id = r.source_id"
+        " AND p.log_offset = r.log_offset) AS verdict ON true ORDER BY timestamp",
+        {"sensor_id": sensor_id, "around": around, "since": stored_since(around)},
     )
 
 

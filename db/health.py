@@ -28,9 +28,10 @@ def verdict_latency(database: Database) -> Rows:
         "SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY ms) AS p50,"
         " percentile_disc(0.99) WITHIN GROUP (ORDER BY ms) AS p99 FROM (SELECT"
         " (1000 * extract(epoch FROM p.created_at - r.created_at))::float AS ms"
-        " FROM (SELECT source_id, log_offset, created_at FROM ml_anomaly_predictions"
-        " ORDER BY timestamp DESC LIMIT 500) AS p"
-        " JOIN sensor_readings r USING (source_id, log_offset)) AS newest",
+        " FROM (SELECT ingested_on, source_id, log_offset, created_at FROM ml_anomaly_predictions"
+        " ORDER BY timestamp DESC LIMIT 500) AS p CROSS JOIN LATERAL ("
+        "SELECT created_at FROM sensor_readings r WHERE r.ingested_on = p.ingested_on"
+        " AND r.source_id = p.source_id AND r.log_offset = p.log_offset) AS r) AS newest",
     )
 
 
@@ -71,10 +72,11 @@ def database_size(database: Database) -> Rows:
 
 
 def table_sizes(database: Database) -> Rows:
-    """Return estimated rows and size of each table; nothing is counted."""
+    """Return estimated rows and size of each table, all partitions in one; nothing is counted."""
     return fetch(
         database,
-        "SELECT relname AS table_name, greatest(n_live_tup, 0)::float AS rows,"
-        " pg_total_relation_size(relid)::float AS bytes FROM pg_stat_user_tables"
-        " ORDER BY bytes DESC LIMIT 40",
+        "SELECT coalesce(pg_partition_root(relid), relid)::regclass::text AS table_name,"
+        " sum(greatest(n_live_tup, 0))::float AS rows,"
+        " sum(pg_total_relation_size(relid))::float AS bytes FROM pg_stat_user_tables"
+        " GROUP BY 1 ORDER BY bytes DESC LIMIT 40",
     )

@@ -2,13 +2,15 @@
 
 Per sensor type and source (partition) ``detector_progress`` holds the first offset not yet scored.
 It moves with the predictions, in one transaction, and only from the offset that this process last
-read or wrote: that is the fence. The primary key as well makes a second prediction impossible.
+read or wrote: that is the fence. The primary key as well makes a second prediction impossible: a
+prediction lies in the partition of the day on which its reading was stored.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from psycopg2.extras import Json, execute_values
 
-from db import verdict_counts
+from db import partitions, verdict_counts
 from db.connection import Cursor
 from db.copying import copy_columns, times, values
 from db.times import to_timestamp
@@ -45,6 +47,8 @@ class StoredReadings:
         Where each came from.
     age_ms : array
         Milliseconds since each was stored, when it was read.
+    ingested_on : list of date
+        When each was stored.
     """
 
     sensor_id: list[str]
@@ -56,6 +60,7 @@ class StoredReadings:
     source_id: npt.NDArray[np.int64]
     log_offset: npt.NDArray[np.int64]
     age_ms: npt.NDArray[np.float64]
+    ingested_on: list[date]
 
     def __len__(self) -> int:
         return len(self.sensor_id)
@@ -73,6 +78,7 @@ class StoredReadings:
             self.source_id[rows],
             self.log_offset[rows],
             self.age_ms[rows],
+            [self.ingested_on[i] for i in picked],
         )
 
     @property
@@ -119,9 +125,16 @@ def _by_type(rows: Iterable[tuple[str, int, int]]) -> dict[str, Offsets]:
 
 
 def read(
-    tx: Cursor, sensor_types: Sequence[str], begin: Offsets, end: Offsets, max_readings: int
-) -> tuple[StoredReadings, Offsets]:
+    tx: Cursor,
+    sensor_types: Sequence[str],
+    begin: Offsets,
+    end: Offsets,
+    max_readings: int,
+    since: date = date.min,
+) -> tuple[StoredReadings, Offsets, date]:
     """Return the next readings of some types in the order they were stored, and where to go on.
+
+    The latter as offsets and as a date: no reading from there on was stored before it.
 
     Parameters
     ----------
@@ -129,28 +142,34 @@ def read(
         First offset per source, and the one to stop before; all readings between are visible.
     max_readings : int
         About how many at most.
+    since : date
+        None of them was stored before.
     """
     open_sources = [s for s in end if begin.get(s, 0) < end[s]]
     if not open_sources:
-        return _columns([]), dict(begin)
+        return _columns([]), dict(begin), since
     limit = max(1, max_readings // len(open_sources))
     tx.execute(
         "SELECT r.* FROM unnest(%s::int[], %s::bigint[], %s::bigint[]) AS s(source_id, low, high)"
         " CROSS JOIN LATERAL (SELECT id, sensor_id, sensor_type, location,"
         " (value * 100)::bigint, (extract(epoch FROM timestamp) * 1000000)::bigint, anomaly,"
         " source_id, log_offset, date_part('epoch', now() AT TIME ZONE 'UTC' - created_at)"
-        " * 1000 FROM sensor_readings"
-        " WHERE source_id = s.source_id AND log_offset >= s.low AND log_offset < s.high"
+        " * 1000, ingested_on FROM sensor_readings WHERE ingested_on >= %s"
+        " AND source_id = s.source_id AND log_offset >= s.low AND log_offset < s.high"
         " AND sensor_type = ANY(%s) ORDER BY log_offset LIMIT %s) AS r",
         (
             open_sources,
             [begin.get(s, 0) for s in open_sources],
             [end[s] for s in open_sources],
+            since,
             list(sensor_types),
             limit,
         ),
     )
     rows = tx.fetchall()
+    # A day to spare: a transaction is shorter, but it is dated by its beginning.
+    reached = min((row[10] for row in rows), default=None) or partitions.today_of(tx)
+    since = max(since, reached - timedelta(days=1))
     # A source that filled its limit may have more below another's last id: take what is certain.
     counts: dict[int, int] = {}
     last_id: dict[int, int] = {}
@@ -167,7 +186,7 @@ def read(
                 following[row[7]] = row[8] + 1
         rows = [row for row in rows if row[0] <= horizon]
     rows.sort()
-    return _columns(rows), following
+    return _columns(rows), following, since
 
 
 def read_scored(
@@ -180,7 +199,8 @@ def read_scored(
     tx.execute(
         "DECLARE scored NO SCROLL CURSOR FOR SELECT p.id, sensor_id, sensor_type, location,"
         " (value * 100)::bigint, (extract(epoch FROM timestamp) * 1000000)::bigint,"
-        " rule_based_anomaly, p.source_id, log_offset, 0.0::float8 FROM ml_anomaly_predictions AS p"
+        " rule_based_anomaly, p.source_id, log_offset, 0.0::float8, ingested_on"
+        " FROM ml_anomaly_predictions AS p"
         " JOIN unnest(%s::int[], %s::bigint[], %s::bigint[]) AS s(source_id, low, high)"
         " ON p.source_id = s.source_id AND log_offset >= low AND log_offset < high"
         " WHERE sensor_type = %s ORDER BY p.id",
@@ -196,8 +216,9 @@ def read_scored(
 
 
 def _columns(rows: Sequence[tuple[Any, ...]]) -> StoredReadings:
-    columns = list(zip(*rows, strict=True)) if rows else [()] * 10
-    _, sensor_id, sensor_type, location, hundredths, time_us, anomaly, source, offset, age = columns
+    columns = list(zip(*rows, strict=True)) if rows else [()] * 11
+    _, sensor_id, sensor_type, location, hundredths, time_us, anomaly, *place = columns
+    source, offset, age, ingested_on = place
     return StoredReadings(
         list(sensor_id),
         list(sensor_type),
@@ -208,6 +229,7 @@ def _columns(rows: Sequence[tuple[Any, ...]]) -> StoredReadings:
         np.array(source, dtype=np.int64),
         np.array(offset, dtype=np.int64),
         np.array(age, dtype=np.float64),
+        list(ingested_on),
     )
 
 
@@ -232,6 +254,7 @@ def insert(tx: Cursor, readings: StoredReadings, verdicts: Verdicts) -> None:
             "reason": pa.array(verdicts.reason, pa.string()),
             "source_id": readings.source_id,
             "log_offset": readings.log_offset,
+            "ingested_on": pa.array(readings.ingested_on, pa.date32()),
         },
     )
     kinds = verdict_counts.kinds(verdicts.known, verdicts.is_anomaly, readings.anomaly)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from db.connection import Database, DatabaseUnavailable
+from db import partitions
+from db.connection import Cursor, Database, DatabaseUnavailable
 
 log = logging.getLogger(__name__)
 
-# Serializes services that start at once; any number that no other program locks will do.
-_LOCK_KEY = 0x10753C
 # File N of db/migrations brings version N-1 to version N.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _HERE = Path(__file__).parent
 
 
@@ -34,21 +33,44 @@ def prepare_database(database: Database) -> None:
 
 
 def apply_schema(database: Database) -> None:
-    """Bring the database to ``SCHEMA_VERSION``: schema.sql if empty, else missing migrations."""
+    """Bring the database to ``SCHEMA_VERSION``: schema.sql if empty, else missing migrations.
+
+    And see that there are partitions for the days to come.
+
+    Raises
+    ------
+    DatabaseUnavailable
+        Also when another process is at it: try again.
+    """
     with database.transaction() as tx:
-        tx.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK_KEY,))
+        version = _version(tx)
+        if version >= SCHEMA_VERSION and partitions.are_ahead(tx, partitions.today_of(tx)):
+            return
+        # Not waited for: who waits too long for a lock ends the session that has it.
+        tx.execute("SELECT pg_try_advisory_xact_lock(%s)", (partitions.LOCK_KEY,))
+        if not tx.fetchone()[0]:
+            raise DatabaseUnavailable("another process is applying the schema")
         tx.execute(
             "CREATE TABLE IF NOT EXISTS schema_version ("
             " version INTEGER PRIMARY KEY,"
             " applied_at TIMESTAMP NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'))"
         )
-        tx.execute("SELECT coalesce(max(version), 0) FROM schema_version")
-        version = tx.fetchone()[0]
+        version = _version(tx)  # it may have been applied while we came here
         for step in _steps_after(version):
             tx.execute(step.read_text(encoding="utf-8"))
             log.info("schema_applied file=%s", step.name)
         if version < SCHEMA_VERSION:
             tx.execute("INSERT INTO schema_version (version) VALUES (%s)", (SCHEMA_VERSION,))
+        partitions.make_ahead(tx, partitions.today_of(tx))
+
+
+def _version(tx: Cursor) -> int:
+    tx.execute("SELECT to_regclass('schema_version') IS NOT NULL")
+    if not tx.fetchone()[0]:
+        return 0
+    tx.execute("SELECT coalesce(max(version), 0) FROM schema_version")
+    version: int = tx.fetchone()[0]
+    return version
 
 
 def _steps_after(version: int) -> list[Path]:

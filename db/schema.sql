@@ -1,4 +1,4 @@
--- The whole schema, version 2. Safe to apply again; applied by whichever service comes first (db/schema.py).
+-- The whole schema, version 3. Safe to apply again; applied by whichever service comes first (db/schema.py).
 -- All TIMESTAMP columns hold UTC. "Reading" is one measured value of one sensor at one event time.
 
 -- ---------------------------------------------------------------------------------------------- sources
@@ -55,13 +55,12 @@ CREATE TABLE IF NOT EXISTS sensor_readings (
     created_at   TIMESTAMP NOT NULL DEFAULT (clock_timestamp() AT TIME ZONE 'UTC'),
     source_id    INTEGER NOT NULL,
     log_offset   BIGINT NOT NULL,
-    -- Serves the detector's cursor, and makes a second copy of a message impossible.
-    CONSTRAINT sensor_readings_pkey PRIMARY KEY (source_id, log_offset)
-);
--- Serves the dashboard's time ranges and latest readings.
-CREATE INDEX IF NOT EXISTS sensor_readings_timestamp ON sensor_readings (timestamp);
--- Serves the latest readings of each sensor and the detector's history of one sensor.
-CREATE INDEX IF NOT EXISTS sensor_readings_sensor ON sensor_readings (sensor_id, timestamp);
+    ingested_on  DATE NOT NULL DEFAULT (now() AT TIME ZONE 'UTC')::date
+) PARTITION BY RANGE (ingested_on);
+-- The partitions, one a day, are made by db/partitions.py. Each has the primary key (source_id,
+-- log_offset): it serves the detector's cursor, and makes a second copy of a message impossible.
+-- Serves the dashboard's time ranges, its latest readings, and one sensor's surroundings.
+CREATE INDEX IF NOT EXISTS sensor_readings_time ON sensor_readings (timestamp, sensor_id);
 COMMENT ON TABLE sensor_readings IS 'One row per valid message of the topic.';
 COMMENT ON COLUMN sensor_readings.id IS 'Number of the row; gaps are normal, order of commit is not order of id.';
 COMMENT ON COLUMN sensor_readings.sensor_id IS 'Stable name of the sensor.';
@@ -74,6 +73,28 @@ COMMENT ON COLUMN sensor_readings.unit IS 'Unit of value; may be empty.';
 COMMENT ON COLUMN sensor_readings.created_at IS 'When the row was written, UTC.';
 COMMENT ON COLUMN sensor_readings.source_id IS 'Partition the message came from (sources).';
 COMMENT ON COLUMN sensor_readings.log_offset IS 'Offset of the message in that partition.';
+COMMENT ON COLUMN sensor_readings.ingested_on IS 'Date (UTC) on which the row was written; the table is partitioned by it.';
+
+CREATE TABLE IF NOT EXISTS sensors (
+    sensor_id    VARCHAR(100) PRIMARY KEY,
+    sensor_type  VARCHAR(50) NOT NULL,
+    location     VARCHAR(100) NOT NULL,
+    value        NUMERIC(10,2) NOT NULL,
+    timestamp    TIMESTAMP NOT NULL,
+    anomaly      BOOLEAN NOT NULL,
+    unit         VARCHAR(20) NOT NULL,
+    updated_at   TIMESTAMP NOT NULL DEFAULT (now() AT TIME ZONE 'UTC')
+);
+COMMENT ON TABLE sensors IS
+    'One row per sensor: its latest reading as of some minute. Taken from the newest readings every minute, so a sensor that falls silent stays known.';
+COMMENT ON COLUMN sensors.sensor_id IS 'Stable name of the sensor.';
+COMMENT ON COLUMN sensors.sensor_type IS 'What it measures.';
+COMMENT ON COLUMN sensors.location IS 'Where it is.';
+COMMENT ON COLUMN sensors.value IS 'Last known value in unit.';
+COMMENT ON COLUMN sensors.timestamp IS 'Event time of that value, UTC.';
+COMMENT ON COLUMN sensors.anomaly IS 'Rule-based flag of that reading.';
+COMMENT ON COLUMN sensors.unit IS 'Unit of value; may be empty.';
+COMMENT ON COLUMN sensors.updated_at IS 'When the row was last written, UTC.';
 
 -- The catalogue of what has been seen: which sensor types, from which offset of which partition on.
 CREATE TABLE IF NOT EXISTS sensor_types (
@@ -284,9 +305,11 @@ CREATE TABLE IF NOT EXISTS ml_anomaly_predictions (
     reason              TEXT,
     source_id           INTEGER NOT NULL,
     log_offset          BIGINT NOT NULL,
-    -- Makes a second prediction of one reading impossible; joins predictions to readings.
-    CONSTRAINT ml_anomaly_predictions_pkey PRIMARY KEY (source_id, log_offset)
-);
+    ingested_on         DATE NOT NULL DEFAULT (now() AT TIME ZONE 'UTC')::date
+) PARTITION BY RANGE (ingested_on);
+-- Partitioned like sensor_readings, by the date on which the reading was written, so that a reading
+-- and its prediction go on the same day. The primary key of each partition, (source_id, log_offset),
+-- makes a second prediction of one reading impossible, and joins predictions to readings.
 -- Serves the dashboard's time ranges.
 CREATE INDEX IF NOT EXISTS ml_anomaly_predictions_timestamp ON ml_anomaly_predictions (timestamp);
 -- Serves the latest anomalies: few rows, whatever the history.
@@ -305,6 +328,7 @@ COMMENT ON COLUMN ml_anomaly_predictions.created_at IS 'When the row was written
 COMMENT ON COLUMN ml_anomaly_predictions.reason IS 'For an anomaly: the feature furthest out of its band, in words.';
 COMMENT ON COLUMN ml_anomaly_predictions.source_id IS 'Partition the reading came from.';
 COMMENT ON COLUMN ml_anomaly_predictions.log_offset IS 'Offset of the reading in that partition.';
+COMMENT ON COLUMN ml_anomaly_predictions.ingested_on IS 'Date (UTC) on which the reading was written (sensor_readings).';
 
 CREATE TABLE IF NOT EXISTS verdict_counts (
     minute           TIMESTAMP NOT NULL,

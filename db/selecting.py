@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from math import ceil
 from typing import Any
 
@@ -17,6 +17,8 @@ Rows = list[dict[str, Any]]
 # What a chart can show and a browser can hold.
 MAX_POINTS = 150
 MAX_SENSORS = 120
+# Readings among which the last ones of each sensor are looked for.
+MAX_NEWEST = 10_000
 MAX_TABLE_ROWS = 500
 MAX_MARKS = 1000
 MAX_SCORES = 15_000
@@ -36,7 +38,7 @@ class Selection:
     @property
     def parameters(self) -> dict[str, Any]:
         """Parameters of the conditions below."""
-        return vars(self) | {"seconds": self.seconds}
+        return vars(self) | {"seconds": self.seconds, "since": stored_since(self.start)}
 
     @property
     def seconds(self) -> float:
@@ -44,11 +46,21 @@ class Selection:
         return (self.end - self.start).total_seconds()
 
 
+def stored_since(time: datetime) -> date:
+    """Return a date before which no reading of ``time`` or later was stored: partitions to skip.
+
+    A reading's time is never more than five minutes after its message's; the rest is to spare.
+    """
+    return time.date() - timedelta(days=1)
+
+
 WHERE = (
     " (%(location)s IS NULL OR location = %(location)s)"
     " AND (%(sensor_type)s IS NULL OR sensor_type = %(sensor_type)s)"
 )
-IN_RANGE = f" timestamp >= %(start)s AND timestamp < %(end)s AND{WHERE}"
+IN_RANGE = (
+    f" ingested_on >= %(since)s AND timestamp >= %(start)s AND timestamp < %(end)s AND{WHERE}"
+)
 WINDOWS = f" window_start >= %(start)s AND window_start < %(end)s AND{WHERE}"
 
 

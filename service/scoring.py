@@ -6,6 +6,7 @@ import logging
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import date
 from itertools import compress
 
 import numpy as np
@@ -55,6 +56,7 @@ class Cohort:
 
     types: set[str]
     position: Offsets = field(default_factory=dict)
+    since: date = date.min  # none of the readings to come was stored before
 
 
 class Scoring:
@@ -129,6 +131,7 @@ class Scoring:
             apart = sum(abs(cohort.position.get(s, 0) - o) for s, o in position.items())
             if apart <= NEAR_OFFSETS:
                 cohort.types.add(sensor_type)
+                cohort.since = date.min
                 for source, offset in position.items():
                     cohort.position[source] = min(cohort.position.get(source, offset), offset)
                 return
@@ -197,6 +200,7 @@ class Scoring:
             for other in merged:
                 if other.position == cohort.position:
                     other.types |= cohort.types
+                    other.since = min(other.since, cohort.since)
                     break
             else:
                 merged.append(cohort)
@@ -206,8 +210,8 @@ class Scoring:
         """Score one batch of a cohort in one transaction."""
         with self.database.transaction() as tx:
             self.meet_sources(tx, cohort)
-            readings, following = predictions.read(
-                tx, sorted(cohort.types), cohort.position, ends, self.batch_readings
+            readings, following, since = predictions.read(
+                tx, sorted(cohort.types), cohort.position, ends, self.batch_readings, cohort.since
             )
             began_s = time.monotonic()
             readings = self.not_yet_scored(cohort, readings)
@@ -224,7 +228,7 @@ class Scoring:
                     if self.snapshot_due(held):
                         self.save(tx, sensor_type)
                 predictions.advance(tx, moves)
-        cohort.position = following
+        cohort.position, cohort.since = following, since
         self.latency.add(readings.age_ms + (time.monotonic() - began_s) * 1000)
         return len(readings)
 

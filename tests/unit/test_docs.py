@@ -28,7 +28,7 @@ def read(name):
 
 
 def columns(table):
-    body = re.search(rf"CREATE TABLE IF NOT EXISTS {table} \((.*?)\n\);", SCHEMA, re.DOTALL)[1]
+    body = re.search(rf"CREATE TABLE IF NOT EXISTS {table} \((.*?)\n\)", SCHEMA, re.DOTALL)[1]
     return re.findall(r"^    ([a-z_]+) +[A-Z]", body, re.MULTILINE)
 
 

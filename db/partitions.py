@@ -1,0 +1,210 @@
+"""Growth: a partition a day of the two large tables, made ahead and dropped when its time is over.
+
+A partition comes by ATTACH and goes by DETACH CONCURRENTLY, so that no writer ever waits, and
+dropping it gives the space back. Rows of the small tables are deleted, some at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from db import readings
+from db.connection import Cursor, Database
+
+log = logging.getLogger(__name__)
+
+# Applying the schema and looking after the partitions exclude each other; any number that no other
+# program locks will do.
+LOCK_KEY = 0x10753C
+# In the order in which they are dropped: a reading that is gone gets no prediction any more.
+PARTITIONED = ("sensor_readings", "ml_anomaly_predictions")
+# Made at every start of a service and every minute: three days bridge an outage of whoever does it.
+AHEAD_DAYS = 3
+# One step of deleting: some 50 ms.
+MAX_DELETED_ROWS = 5_000
+# Who detaches a partition by hand means to keep it: only what bears this comment is dropped.
+_EXPIRED = "expired: may be dropped"
+_RAW_TIMES = {
+    "late_readings": "created_at",
+    "dead_letters": "created_at",
+    "sensors": "updated_at",
+}
+_AGGREGATE_TIMES = {
+    "sensor_aggregates": "window_start",
+    "sensor_correlations": "window_end",
+    "verdict_counts": "minute",
+    "dead_letter_counts": "hour",
+    "model_runs": "created_at",
+}
+
+
+@dataclass(frozen=True)
+class Retention:
+    """Whole days that rows are kept after the day they were stored on; 0 = for ever.
+
+    Attributes
+    ----------
+    days : int
+        Readings, predictions, late readings, dead letters.
+    aggregate_days : int
+        What has been made of them: windows, correlations, counts, trainings.
+    """
+
+    days: int = 0
+    aggregate_days: int = 0
+
+
+def today_of(tx: Cursor) -> date:
+    """Return the date that rows get which are stored now."""
+    tx.execute("SELECT (now() AT TIME ZONE 'UTC')::date")
+    today: date = tx.fetchone()[0]
+    return today
+
+
+def partitions(tx: Cursor, table: str) -> dict[str, date]:
+    """Return the partitions of a table and the day before which their rows were stored, in order.
+
+    Without one that a crash left half detached.
+    """
+    tx.execute(
+        "SELECT c.relname, substring(pg_get_expr(c.relpartbound, c.oid)"
+        r" FROM 'TO \(''(.*)''\)')::date AS until FROM pg_inherits i"
+        " JOIN pg_class c ON c.oid = i.inhrelid"
+        " WHERE i.inhparent = %s::regclass AND NOT i.inhdetachpending ORDER BY until",
+        (table,),
+    )
+    return dict(tx.fetchall())
+
+
+def are_ahead(tx: Cursor, today: date) -> bool:
+    """Return whether ``make_ahead`` has nothing to do."""
+    wanted = today + timedelta(days=AHEAD_DAYS)
+    return all(max(partitions(tx, t).values(), default=today) > wanted for t in PARTITIONED)
+
+
+def make_ahead(tx: Cursor, today: date) -> None:
+    """Make the partitions up to some days after today; the very first one takes all before, too."""
+    for table in PARTITIONED:
+        known = partitions(tx, table)
+        begin = max(known.values()) if known else None
+        last = today + timedelta(days=AHEAD_DAYS)
+        while begin is None or begin <= last:
+            # After a pause of several days one partition stands for all of them.
+            end = max(begin or today, today) + timedelta(days=1)
+            name = f"{table}_{end - timedelta(days=1):%Y%m%d}"
+            low = "MINVALUE" if begin is None else f"'{begin}'"
+            # ATTACH lets writers go on, CREATE TABLE ... PARTITION OF does not.
+            tx.execute(
+                f"CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING INDEXES,"
+                f" CONSTRAINT {name}_pkey PRIMARY KEY (source_id, log_offset));"
+                f" ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ({low}) TO ('{end}')"
+            )
+            begin = end
+
+
+def look_after(database: Database, keep: Retention, today: date | None = None) -> bool:
+    """Make the partitions of the next days, note the sensors, drop and delete what is over.
+
+    Parameters
+    ----------
+    today : date, optional
+        By default the database's date.
+
+    Returns
+    -------
+    bool
+        Whether all is done; False if there is more to delete.
+    """
+    with database.transaction() as tx:
+        tx.execute("SELECT pg_try_advisory_lock(%s)", (LOCK_KEY,))
+        if not tx.fetchone()[0]:
+            return True  # another service is at it
+    try:
+        with database.transaction() as tx:
+            today = today or today_of(tx)
+            make_ahead(tx, today)
+            readings.note_sensors(tx, today - timedelta(days=1))
+        if keep.days:
+            for table in PARTITIONED:
+                _drop_partitions(database, table, today - timedelta(days=keep.days))
+        done = [
+            _delete(database, table, column, today - timedelta(days=days))
+            for days, times in (
+                (keep.days, _RAW_TIMES),
+                (keep.aggregate_days, _AGGREGATE_TIMES),
+            )
+            for table, column in times.items()
+            if days
+        ]
+        return all(done)
+    finally:
+        database.close()  # and with it the lock
+
+
+def _drop_partitions(database: Database, table: str, limit: date) -> None:
+    """Drop what ends by ``limit``, and what an earlier attempt has left behind."""
+    with database.transaction() as tx:
+        for name in _half_detached(tx, table):
+            tx.execute(f"ALTER TABLE {table} DETACH PARTITION {name} FINALIZE")
+    with database.transaction() as tx:
+        for name in _detached(tx, table):
+            tx.execute(f"DROP TABLE {name}")
+        expired = [name for name, until in partitions(tx, table).items() if until <= limit]
+    for name in expired:
+        with database.transaction() as tx:
+            if table == "sensor_readings":
+                _warn_of_unscored(tx, name)
+            tx.execute(f"COMMENT ON TABLE {name} IS '{_EXPIRED}'")
+        database.execute_alone(f"ALTER TABLE {table} DETACH PARTITION {name} CONCURRENTLY")
+        with database.transaction() as tx:
+            tx.execute(f"DROP TABLE {name}")
+        log.info("partition_dropped name=%s", name)
+
+
+def _half_detached(tx: Cursor, table: str) -> list[str]:
+    tx.execute(
+        "SELECT inhrelid::regclass::text FROM pg_inherits"
+        " WHERE inhparent = %s::regclass AND inhdetachpending",
+        (table,),
+    )
+    return [name for (name,) in tx.fetchall()]
+
+
+def _detached(tx: Cursor, table: str) -> list[str]:
+    tx.execute(
+        "SELECT c.oid::regclass::text FROM pg_class c WHERE relkind = 'r' AND NOT relispartition"
+        " AND relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = %s::regclass)"
+        " AND starts_with(relname, %s) AND obj_description(oid, 'pg_class') = %s",
+        (table, f"{table}_", _EXPIRED),
+    )
+    return [name for (name,) in tx.fetchall()]
+
+
+def _warn_of_unscored(tx: Cursor, name: str) -> None:
+    tx.execute(
+        "SELECT count(*) FROM sensor_types s LEFT JOIN detector_progress p"  # noqa: S608
+        f" USING (sensor_type, source_id) CROSS JOIN LATERAL (SELECT FROM {name} r"
+        " WHERE r.source_id = s.source_id AND r.sensor_type = s.sensor_type"
+        " AND r.log_offset >= coalesce(p.next_offset, s.first_offset)) AS unscored"
+    )
+    (unscored,) = tx.fetchone()
+    if unscored:
+        log.warning("unscored_readings_dropped partition=%s readings=%d", name, unscored)
+
+
+def _delete(database: Database, table: str, column: str, limit: date) -> bool:
+    """Delete some rows of before ``limit``; return whether there are no more."""
+    # A window that may still change stays.
+    closed = " AND is_final" if table == "sensor_aggregates" else ""
+    with database.transaction() as tx:
+        tx.execute(
+            f"DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table}"  # noqa: S608
+            f" WHERE {column} < %s{closed} LIMIT %s FOR UPDATE SKIP LOCKED))",
+            (limit, MAX_DELETED_ROWS),
+        )
+        deleted: int = tx.rowcount
+    if deleted:
+        log.info("rows_deleted table=%s rows=%d", table, deleted)
+    return deleted < MAX_DELETED_ROWS
