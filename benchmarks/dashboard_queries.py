@@ -1,9 +1,10 @@
-"""Time every statement of the dashboard, and every tab, on a table of many readings.
+"""Time every statement of dashboard and detector, and every tab, as the tables grow.
 
-``python -m benchmarks.dashboard_queries --rows 10000000`` fills a database of its own (25 sensors,
-one reading a second each, so ten million are 4.6 days; every twentieth flagged), asks each
-statement for each time range, and prints a table and the same as JSON lines. With ``--url`` the
-database is kept: the second run finds it filled.
+``python -m benchmarks.dashboard_queries --rows 1000000 5000000 10000000 20000000`` fills a database
+of its own (25 sensors, one reading a second each, so ten million are 4.6 days in as many
+partitions; every twentieth flagged) to each size in turn, asks each statement for each time range,
+and prints a table a size, the medians side by side, and the same as JSON lines. ``--partitions``
+adds older, empty ones.
 """
 
 from __future__ import annotations
@@ -15,18 +16,19 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from inspect import getmembers, isfunction, signature
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from dashboard_tabs.filters import RANGES_MINUTES
 from db import dashboard as queries
-from db import health
-from db.connection import Database, DatabaseUnavailable
+from db import health, partitions, predictions, readings
+from db.connection import Cursor, Database, DatabaseUnavailable
 from db.schema import apply_schema
 from db.selecting import MAX_RAW_READINGS, Selection
 from local_stack.postgres import LocalPostgres
@@ -38,20 +40,20 @@ STATEMENTS = [
     for name, query in getmembers(module, isfunction)
     if query.__module__ == module.__name__ and not name.startswith("_")
 ]
-LIMIT_MS = 100.0
+LIMIT_MS = 50.0
 TAB_LIMIT_MS = 1000.0
 CHUNK_ROWS = 1_000_000
 SENSORS = 25
 REPEATS = 5
 
-# Reading i is measured SENSORS to the second; the last one at %(end)s.
+# Reading i is measured SENSORS to the second before %(end)s: a larger table has older ones.
 _FLEET = """
 WITH place AS (SELECT ARRAY['Server Room','Office Floor 3','Warehouse','Laboratory','Manufacturing']
  AS names), kind AS (SELECT ARRAY['temperature','humidity','air_quality','pressure','co2'] AS names,
  ARRAY['°C','%%','AQI','hPa','ppm'] AS units, ARRAY[22,45,50,1013,600] AS levels),
 reading AS (SELECT i, i %% 25 AS s, %(end)s::timestamp
- - make_interval(secs => (%(rows)s - 1 - i) / 25.0) AS time
- FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS i),
+ - make_interval(secs => i / 25.0) AS time
+ FROM generate_series(%(last)s::bigint, %(first)s::bigint, -1) AS i),
 one AS (SELECT i, 'sensor-' || s AS sensor_id, kind.names[1 + s %% 5] AS sensor_type,
  kind.units[1 + s %% 5] AS unit, place.names[1 + s / 5] AS location, time,
  round((kind.levels[1 + s %% 5] * (1 + 0.02 * sin(extract(epoch FROM time) / 13751)
@@ -62,18 +64,22 @@ one AS (SELECT i, 'sensor-' || s AS sensor_id, kind.names[1 + s %% 5] AS sensor_
 READINGS = (
     _FLEET
     + """INSERT INTO sensor_readings (sensor_id, sensor_type, location, value, timestamp, anomaly,
- unit, created_at, source_id, log_offset) SELECT sensor_id, sensor_type, location, value, time,
- rule, unit, time, source_id, i FROM one"""
+ unit, created_at, source_id, log_offset, ingested_on) SELECT sensor_id, sensor_type, location,
+ value, time, rule, unit, time, source_id, 1000000000 - i, time::date FROM one"""
 )
 PREDICTIONS = (
     _FLEET
     + """INSERT INTO ml_anomaly_predictions (sensor_id, sensor_type, location, value, timestamp,
- is_anomaly, anomaly_score, rule_based_anomaly, reason, source_id, log_offset)
+ is_anomaly, anomaly_score, rule_based_anomaly, reason, source_id, log_offset, ingested_on)
  SELECT sensor_id, sensor_type, location, value, time, is_anomaly,
  CASE WHEN is_anomaly THEN -0.6 ELSE -0.4 END - 0.1 * random(), rule,
- CASE WHEN is_anomaly THEN 'value 5.2 usual deviations above normal' END, source_id, i FROM one"""
+ CASE WHEN is_anomaly THEN 'value 5.2 usual deviations above normal' END, source_id, 1000000000 - i,
+ time::date FROM one"""
 )
 DERIVED = """
+TRUNCATE sensor_aggregates, verdict_counts, sensor_correlations, sources, sensor_types, model_runs,
+ late_readings, dead_letters, service_status, stream_offsets, detector_progress
+ RESTART IDENTITY CASCADE;
 INSERT INTO sensor_aggregates (window_start, window_end, location, sensor_type, avg_value,
  min_value, max_value, stddev_value, count_readings, anomaly_count, statistical_anomalies,
  is_closed, is_final)
@@ -92,6 +98,8 @@ INSERT INTO sensor_correlations SELECT window_end, location, a.t, b.t, 0.5, 30, 
  unnest(ARRAY['temperature','humidity','air_quality','pressure','co2']) AS b (t) WHERE a.t < b.t;
 INSERT INTO sources (cluster_id, topic_id, topic, partition)
  SELECT 'c', 't', 'iot_sensors', i FROM generate_series(0, 5) AS i;
+INSERT INTO stream_offsets (consumer_group, source_id, next_offset)
+ SELECT 'consumer', source_id, 1000000001 FROM sources;
 INSERT INTO sensor_types SELECT DISTINCT sensor_type, 1, 0 FROM sensor_aggregates;
 INSERT INTO model_runs (sensor_type, fitted_at, training_rows, duration_seconds, threshold,
  flagged_share, drift) SELECT sensor_type, window_start, 1000, 0.3, -0.55, 0.05, 0.02
@@ -108,17 +116,89 @@ INSERT INTO service_status (service, instance, state, details) VALUES
 """
 
 
-def fill(database: Database, rows: int, end: datetime) -> None:
-    """Fill the tables with ``rows`` readings that end at ``end``, in the order of their times."""
+def partition(database: Database, days: int, end: datetime) -> None:
+    """Replace the partitions of empty tables by one a day, for so many days up to ``end``."""
+    with database.transaction() as tx:
+        for table in partitions.PARTITIONED:
+            for name in partitions.partitions(tx, table):
+                tx.execute(f"DROP TABLE {name}")
+    for back in range(days, -1, -1):
+        with database.transaction() as tx:
+            partitions.make_ahead(tx, end.date() - timedelta(days=back))
+
+
+def fill(database: Database, first: int, rows: int, end: datetime) -> None:
+    """Grow the tables from ``first`` to ``rows`` readings, which end at ``end``."""
     for what, statement in (("readings", READINGS), ("predictions", PREDICTIONS)):
-        for first in range(0, rows, CHUNK_ROWS):
-            last = min(rows, first + CHUNK_ROWS) - 1
+        for begin in range(first, rows, CHUNK_ROWS):
+            last = min(rows, begin + CHUNK_ROWS) - 1
             say(f"filling {what}: {last + 1:,} of {rows:,}")
             with database.transaction() as tx:
-                tx.execute(statement, {"first": first, "last": last, "rows": rows, "end": end})
+                tx.execute(statement, {"first": begin, "last": last, "end": end})
     say("filling the derived tables")
     with database.transaction() as tx:
         tx.execute(DERIVED)
+        readings.note_sensors(tx, end.date())
+
+
+TYPES = ["temperature", "humidity", "air_quality", "pressure", "co2"]
+# Behind the end: what the detector finds after a pause, and what it learns again after a restart.
+BEHIND = 1_000_000_000 - 1_500
+ENDS = dict.fromkeys(range(1, 7), 1_000_000_001)
+
+
+def detector_poll(tx: Cursor, end: datetime) -> Sized:
+    """Read what came in the last minute, knowing of which day it is."""
+    since = end.date() - timedelta(days=1)
+    return predictions.read(tx, TYPES, dict.fromkeys(ENDS, BEHIND), ENDS, 20_000, since)[0]
+
+
+def detector_first_poll(tx: Cursor, end: datetime) -> Sized:
+    """Read the same right after a start, when any partition might hold it."""
+    return predictions.read(tx, TYPES, dict.fromkeys(ENDS, BEHIND), ENDS, 20_000)[0]
+
+
+def detector_restart(tx: Cursor, end: datetime) -> Sized:
+    """Learn again what one type's readings were since its snapshot."""
+    found = predictions.read_scored(tx, "co2", dict.fromkeys(ENDS, BEHIND), ENDS, 20_000)
+    return [reading for batch in found for reading in batch.sensor_id]
+
+
+def consumer_start(tx: Cursor, end: datetime) -> Sized:
+    """Look for readings beyond the stored offsets."""
+    readings.refuse_rows_ahead(tx, "consumer", ENDS)
+    return ()
+
+
+def note_sensors(tx: Cursor, end: datetime) -> Sized:
+    """Note the sensors of the newest readings; each minute."""
+    readings.note_sensors(tx, end.date() - timedelta(days=1))
+    return ()
+
+
+SERVICES = (detector_poll, detector_first_poll, detector_restart, consumer_start, note_sensors)
+
+
+def measure_services(database: Database, end: datetime) -> Iterator[dict[str, Any]]:
+    """Yield a row per statement of detector and consumer that reads the large tables."""
+    for ask in SERVICES:
+        times: list[float] = []
+        for _ in range(REPEATS + 1):
+            began = time.perf_counter()
+            with database.transaction() as tx:
+                answer = ask(tx, end)
+            times.append(1000 * (time.perf_counter() - began))
+        yield _row(ask.__name__, "–", len(answer), times)
+
+
+def _row(statement: str, time_range: str, rows: int, times: list[float]) -> dict[str, Any]:
+    return {
+        "statement": statement,
+        "range": time_range,
+        "rows": rows,
+        "first_ms": round(times[0], 1),
+        "median_ms": round(median(times[1:]), 1),
+    }
 
 
 def measure(database: Database, end: datetime) -> Iterator[dict[str, Any]]:
@@ -145,13 +225,7 @@ def measure(database: Database, end: datetime) -> Iterator[dict[str, Any]]:
                     if "timeout" not in str(problem):
                         raise
                 times.append(1000 * (time.perf_counter() - began))
-            yield {
-                "statement": query.__name__,
-                "range": name,
-                "rows": len(answer),
-                "first_ms": round(times[0], 1),
-                "median_ms": round(median(times[1:]), 1),
-            }
+            yield _row(query.__name__, name, len(answer), times)
 
 
 def measure_tabs(url: str) -> Iterator[dict[str, Any]]:
@@ -208,40 +282,49 @@ def say(text: str) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Fill, measure, print; return 1 if anything was slower than promised."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=10_000_000, help="readings to fill in")
-    parser.add_argument("--url", help="a database to use and keep; default: one of its own")
+    parser.add_argument(
+        "--rows", type=int, nargs="+", default=[10_000_000], help="readings to grow to, in turn"
+    )
+    parser.add_argument("--partitions", type=int, default=0, help="at least so many, a day each")
+    parser.add_argument("--url", help="an empty database to use and keep; default: one of its own")
     parser.add_argument("--no-tabs", action="store_true", help="measure the statements only")
     options = parser.parse_args(arguments)
     with server(options.url) as url, Database(url, "bench") as database:
         apply_schema(database)
         end = datetime.now(UTC).replace(tzinfo=None)
-        stored = newest(database)
-        if stored is None:
-            fill(database, options.rows, end)
+        days = max(options.rows) // (SENSORS * 86_400) + 1
+        partition(database, max(days, options.partitions), end)
+        slow = 0
+        medians: dict[tuple[str, str], list[float]] = {}
+        for before, rows in pairwise([0, *sorted(options.rows)]):
+            fill(database, before, rows, end)
             analyse(url)
-        else:
-            end = stored + timedelta(seconds=1)
-        print(f"{options.rows:,} readings, {platform.machine()}, {os.cpu_count()} cores")
-        slow = show(list(measure(database, end)), LIMIT_MS)
+            print(f"{rows:,} readings, {platform.machine()}, {os.cpu_count()} cores")
+            results = [*measure(database, end), *measure_services(database, end)]
+            slow += show(results, LIMIT_MS)
+            for row in results:
+                medians.setdefault((row["statement"], row["range"]), []).append(row["median_ms"])
+        print(f"median ms at {sorted(options.rows)} readings")
+        for (statement, name), curve in medians.items():
+            print(f"{statement:>22} {name:>4}", *(f"{ms:8.1f}" for ms in curve))
         if not options.no_tabs:
             slow += show(list(measure_tabs(url)), TAB_LIMIT_MS)
     return int(slow > 0)
 
 
-def newest(database: Database) -> datetime | None:
-    """Return the newest event time there is."""
-    rows = queries.newest_reading(database)
-    return rows[0]["timestamp"] if rows else None
-
-
 def analyse(url: str) -> None:
-    """Do what autovacuum does after a while: planner statistics and the visibility map."""
+    """Do what autovacuum does after a while: statistics and visibility map, not of the parents."""
     import psycopg2
 
     say("vacuuming")
     connection = psycopg2.connect(url)
     connection.autocommit = True
-    connection.cursor().execute("VACUUM (ANALYZE)")
+    cursor = connection.cursor()
+    cursor.execute(
+        "SELECT string_agg(oid::regclass::text, ', ') FROM pg_class"
+        " WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
+    )
+    cursor.execute(f"VACUUM (ANALYZE) {cursor.fetchone()[0]}")
     connection.close()
 
 
