@@ -170,11 +170,13 @@ def test_an_operator_may_set_an_offset_back_while_it_runs(service, kafka, topic,
     until(lambda: query("SELECT count(*) FROM sensor_readings") == [(11,)])
 
 
+@pytest.mark.parametrize("days", [0, 1])
 def test_an_offset_set_back_before_rows_that_exist_stops_it_with_one_line(
-    service, kafka, topic, query
+    days, service, kafka, topic, query
 ):
     send(kafka, topic, [message()] * 10, partition=0)
     run_once(service)
+    query("UPDATE sensor_readings SET ingested_on = ingested_on + %s", days)
     query("UPDATE stream_offsets SET next_offset = 4 WHERE next_offset = 10")
     process = service("consumer.py")
     assert process.wait(40) == 2

@@ -29,6 +29,8 @@ def test_without_an_environment_all_defaults_hold():
         ("LOG_LEVEL", "loud", "DEBUG, INFO, WARNING, ERROR"),
         ("LOCAL_KAFKA", "redpanda", "auto, apache, embedded"),
         ("METRICS_PORT", "-1", "from 0"),
+        ("RETENTION_DAYS", "-1", "from 0"),
+        ("AGGREGATE_RETENTION_DAYS", "30", "RETENTION_DAYS"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_allowed(name, value, allowed):
@@ -36,6 +38,13 @@ def test_a_wrong_value_is_named_with_what_is_allowed(name, value, allowed):
         load_settings({name: value})
     text = str(caught.value)
     assert name in text and value in text and allowed in text and "\n" not in text
+
+
+def test_aggregates_are_not_to_go_before_what_they_are_made_of():
+    keep = {"RETENTION_DAYS": "30", "AGGREGATE_RETENTION_DAYS": "30"}
+    assert load_settings(keep).aggregate_retention_days == 30
+    with pytest.raises(SettingError, match="AGGREGATE_RETENTION_DAYS=30 is not allowed"):
+        load_settings({**keep, "RETENTION_DAYS": "31"})
 
 
 def test_a_password_is_never_in_the_message():

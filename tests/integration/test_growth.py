@@ -1,0 +1,268 @@
+"""Partitions come and go while others write and read; older databases get them without a loss."""
+
+import threading
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+
+import psycopg2
+import pytest
+
+from db import partitions, schema
+from db.connection import Database, DatabaseUnavailable, RowExists
+from db.partitions import PARTITIONED, Retention, look_after
+from tests.waiting import until
+
+pytestmark = pytest.mark.integration
+
+COLUMNS = "sensor_id, sensor_type, location, value, timestamp, anomaly, unit, source_id, log_offset"
+READINGS = (
+    "INSERT INTO sensor_readings ({columns}, ingested_on) SELECT 's-' || i % 3, 'co2', 'Lab', i,"
+    " '{day}'::timestamp + i * interval '1 s', false, 'ppm', 1, i, '{day}'"
+    " FROM generate_series({first}, {last}) AS i"
+)
+PREDICTIONS = (
+    "INSERT INTO ml_anomaly_predictions (sensor_id, sensor_type, location, value, timestamp,"
+    " rule_based_anomaly, source_id, log_offset) SELECT sensor_id, sensor_type, location, value,"
+    " timestamp, anomaly, source_id, log_offset FROM sensor_readings"
+)
+# What version 2 had where version 3 has partitions.
+VERSION_2 = """
+DROP TABLE sensor_readings, ml_anomaly_predictions, sensors;
+CREATE TABLE sensor_readings (id BIGINT GENERATED ALWAYS AS IDENTITY, sensor_id VARCHAR(100) NOT NULL,
+ sensor_type VARCHAR(50) NOT NULL, location VARCHAR(100) NOT NULL, value NUMERIC(10,2) NOT NULL,
+ timestamp TIMESTAMP NOT NULL, anomaly BOOLEAN NOT NULL, unit VARCHAR(20) NOT NULL,
+ created_at TIMESTAMP NOT NULL DEFAULT (clock_timestamp() AT TIME ZONE 'UTC'),
+ source_id INTEGER NOT NULL, log_offset BIGINT NOT NULL,
+ CONSTRAINT sensor_readings_pkey PRIMARY KEY (source_id, log_offset));
+CREATE INDEX sensor_readings_timestamp ON sensor_readings (timestamp);
+CREATE INDEX sensor_readings_sensor ON sensor_readings (sensor_id, timestamp);
+COMMENT ON COLUMN sensor_readings.value IS 'Measured value in unit.';
+CREATE TABLE ml_anomaly_predictions (id BIGINT GENERATED ALWAYS AS IDENTITY,
+ sensor_id VARCHAR(100) NOT NULL, sensor_type VARCHAR(50) NOT NULL, location VARCHAR(100) NOT NULL,
+ value NUMERIC(10,2) NOT NULL, timestamp TIMESTAMP NOT NULL, is_anomaly BOOLEAN,
+ anomaly_score NUMERIC(10,6), rule_based_anomaly BOOLEAN NOT NULL,
+ created_at TIMESTAMP NOT NULL DEFAULT (clock_timestamp() AT TIME ZONE 'UTC'), reason TEXT,
+ source_id INTEGER NOT NULL, log_offset BIGINT NOT NULL,
+ CONSTRAINT ml_anomaly_predictions_pkey PRIMARY KEY (source_id, log_offset));
+CREATE INDEX ml_anomaly_predictions_timestamp ON ml_anomaly_predictions (timestamp);
+CREATE INDEX ml_anomaly_predictions_anomalies ON ml_anomaly_predictions (timestamp) WHERE is_anomaly;
+UPDATE schema_version SET version = 2;
+"""  # noqa: E501
+VERSION_1 = "DROP TABLE verdict_counts; UPDATE schema_version SET version = 1"
+FILL_OLD = (
+    f"INSERT INTO sensor_readings ({COLUMNS}) SELECT 's-' || i % 3, 'co2', 'Lab', i,"
+    " '2026-01-01'::timestamp + i * interval '1 h', false, 'ppm', 1, i"
+    " FROM generate_series(1, 5000) AS i"
+)
+TODAY = datetime.now(UTC).date()  # what rows get that the database dates
+LATER = TODAY + timedelta(days=10)
+KEEP = Retention(days=5)
+
+
+def readings(day, first, last):
+    return READINGS.format(columns=COLUMNS, day=day, first=first, last=last)
+
+
+def files(query, tables):
+    return [query("SELECT pg_relation_filenode(%s)", table)[0][0] for table in tables]
+
+
+def size(query):
+    return sum(
+        query(
+            "SELECT coalesce(sum(pg_total_relation_size(inhrelid)), 0)::bigint FROM pg_inherits"
+            " WHERE inhparent = %s::regclass",
+            table,
+        )[0][0]
+        for table in PARTITIONED
+    )
+
+
+@pytest.fixture
+def grown(database, query):
+    """Readings and predictions of today and of ten days later, and one aggregate of today."""
+    with database.transaction() as tx:
+        partitions.make_ahead(tx, LATER)
+    query(readings(TODAY, 1, 5000))
+    query(PREDICTIONS)
+    query(readings(LATER, 5001, 5100))
+    query(
+        "INSERT INTO sensor_aggregates (window_start, window_end, location, sensor_type, avg_value,"
+        " min_value, max_value, stddev_value, count_readings, anomaly_count, statistical_anomalies,"
+        " is_final) SELECT %s, %s, 'Lab', t, 1, 1, 1, 0, 1, 0, 0, t = 'co2'"
+        " FROM unnest(ARRAY['co2', 'pressure']) AS t",
+        TODAY,
+        TODAY,
+    )
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_older_database_is_migrated_without_a_loss_or_a_rewritten_row(
+    version, database_url, database, query
+):
+    query(VERSION_2)
+    if version == 1:
+        query(VERSION_1)
+    query(FILL_OLD)
+    query(PREDICTIONS)
+    before = [query(f"SELECT * FROM {table} ORDER BY log_offset") for table in PARTITIONED]
+    old_files = files(query, PARTITIONED)
+    with Database(database_url, "test") as another:
+        schema.apply_schema(another)
+    with database.transaction() as tx:
+        firsts = [next(iter(partitions.partitions(tx, table))) for table in PARTITIONED]
+    assert files(query, firsts) == old_files
+    after = [query(f"SELECT * FROM {table} ORDER BY log_offset") for table in PARTITIONED]
+    assert [[row[:-1] for row in rows] for rows in after] == before
+    assert {row[-1] for rows in after for row in rows} == {TODAY}
+    for statement in (FILL_OLD, PREDICTIONS):
+        with pytest.raises(RowExists):
+            query(statement)
+    query(readings(TODAY, 6001, 6001))
+    assert query("SELECT id > 5000 FROM sensor_readings WHERE log_offset = 6001") == [(True,)]
+    assert query("SELECT sensor_id, value::int FROM sensors ORDER BY 1") == [
+        ("s-0", 4998),
+        ("s-1", 4999),
+        ("s-2", 5000),
+    ]
+    for table in (*PARTITIONED, "sensors"):
+        assert query("SELECT has_table_privilege('iot_dashboard', %s, 'SELECT')", table)[0][0]
+    comment = "SELECT col_description('sensor_readings'::regclass, 5)"
+    assert query(comment) == [("Measured value in unit.",)]
+    assert query("SELECT sum(without_verdict) FROM verdict_counts") == (
+        [(5000,)] if version == 1 else [(None,)]
+    )
+
+
+def test_days_are_dropped_while_a_reader_holds_them_and_a_writer_goes_on(
+    grown, database_url, database, query
+):
+    before = size(query)
+    waiting = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND query LIKE '%%DETACH PARTITION%%' AND wait_event_type = 'Lock'"
+    )
+    with (
+        closing(psycopg2.connect(database_url)) as reader,
+        closing(psycopg2.connect(database_url, options="-c lock_timeout=100ms")) as writer,
+        Database(database_url, "test-heartbeat") as keeper,
+    ):
+        reader.cursor().execute("SELECT count(*) FROM sensor_readings")
+        upkeep = threading.Thread(target=look_after, args=(keeper, KEEP, LATER))
+        upkeep.start()
+        until(lambda: query(waiting) == [(1,)])
+        for offset in range(5101, 5151):
+            with writer, writer.cursor() as tx:
+                tx.execute(readings(LATER, offset, offset))
+        assert query(waiting) == [(1,)]
+        reader.rollback()
+        upkeep.join(30)
+        assert not upkeep.is_alive()
+    assert query("SELECT min(log_offset), count(*) FROM sensor_readings") == [(5001, 150)]
+    assert query("SELECT count(*) FROM ml_anomaly_predictions") == [(0,)]
+    assert query("SELECT count(*) FROM sensor_aggregates") == [(2,)]
+    assert size(query) < before / 2
+
+
+def test_without_retention_nothing_goes(grown, database, query):
+    before = query("SELECT count(*) FROM sensor_readings")
+    assert look_after(database, Retention(), LATER + timedelta(days=400))
+    assert query("SELECT count(*) FROM sensor_readings") == before
+
+
+def test_what_a_crash_left_is_cleaned_up_and_what_a_person_detached_stays(
+    grown, database_url, database, query
+):
+    with database.transaction() as tx:
+        partitions.make_ahead(tx, LATER)
+        name, by_hand = list(partitions.partitions(tx, "sensor_readings"))[:2]
+    query(f"ALTER TABLE sensor_readings DETACH PARTITION {by_hand}")
+    query(f"COMMENT ON TABLE {name} IS '{partitions._EXPIRED}'")
+    database.execute_alone(f"ALTER TABLE sensor_readings DETACH PARTITION {name} CONCURRENTLY")
+    assert query("SELECT to_regclass(%s) IS NULL", name) == [(False,)]
+    assert look_after(database, KEEP, LATER)
+    assert query("SELECT to_regclass(%s) IS NULL", name) == [(True,)]
+    assert query("SELECT to_regclass(%s) IS NULL", by_hand) == [(False,)]
+    assert query("SELECT count(*) FROM sensor_readings") == [(100,)]
+
+
+def test_a_detachment_that_was_interrupted_is_finished(grown, database_url, database, query):
+    with database.transaction() as tx:
+        name = next(iter(partitions.partitions(tx, "sensor_readings")))
+    with (
+        closing(psycopg2.connect(database_url)) as reader,
+        closing(psycopg2.connect(database_url, options="-c statement_timeout=300ms")) as killed,
+    ):
+        query(f"COMMENT ON TABLE {name} IS '{partitions._EXPIRED}'")
+        reader.cursor().execute("SELECT count(*) FROM sensor_readings")
+        killed.autocommit = True
+        with pytest.raises(psycopg2.errors.QueryCanceled):
+            killed.cursor().execute(
+                f"ALTER TABLE sensor_readings DETACH PARTITION {name} CONCURRENTLY"
+            )
+    assert query("SELECT count(*) FROM pg_inherits WHERE inhdetachpending") == [(1,)]
+    assert look_after(database, KEEP, LATER)
+    assert query("SELECT to_regclass(%s) IS NULL", name) == [(True,)]
+    assert query("SELECT count(*) FROM sensor_readings") == [(100,)]
+
+
+def test_readings_that_go_unscored_are_told(grown, database, query, caplog):
+    query("INSERT INTO sources (cluster_id, topic_id, topic, partition) VALUES ('c', 't', 't', 0)")
+    query("INSERT INTO sensor_types VALUES ('co2', 1, 0)")
+    query("INSERT INTO detector_progress VALUES ('co2', 1, 4001)")
+    look_after(database, KEEP, LATER)
+    assert "unscored_readings_dropped" in caplog.text and "readings=1000" in caplog.text
+
+
+def test_small_tables_are_emptied_in_steps_and_aggregates_outlive_the_rest(
+    grown, database, query, monkeypatch
+):
+    monkeypatch.setattr(partitions, "MAX_DELETED_ROWS", 30)
+    query("INSERT INTO sources (cluster_id, topic_id, topic, partition) VALUES ('c', 't', 't', 0)")
+    query(
+        "INSERT INTO dead_letters (source_id, topic, partition, log_offset, reason_code, reason,"
+        " payload_bytes) SELECT 1, 't', 0, i, 'x', 'x', 1 FROM generate_series(1, 100) AS i"
+    )
+    keep = Retention(days=5, aggregate_days=20)
+    steps = 1
+    while not look_after(database, keep, LATER):
+        steps += 1
+    assert steps == 4
+    assert query("SELECT count(*) FROM dead_letters") == [(0,)]
+    assert query("SELECT count(*) FROM sensor_aggregates") == [(2,)]
+    assert look_after(database, keep, TODAY + timedelta(days=21))
+    # The other is not final yet.
+    assert query("SELECT sensor_type FROM sensor_aggregates") == [("pressure",)]
+
+
+def test_a_day_without_a_partition_is_an_outage_that_the_upkeep_ends(database, query):
+    with database.transaction() as tx:
+        for name in partitions.partitions(tx, "sensor_readings"):
+            tx.execute(f"DROP TABLE {name}")
+    with pytest.raises(DatabaseUnavailable, match="no partition"):
+        query(FILL_OLD)
+    assert look_after(database, Retention())
+    query(FILL_OLD)
+
+
+def test_after_a_pause_one_partition_stands_for_all_days_of_it(database):
+    with database.transaction() as tx:
+        before = partitions.partitions(tx, "sensor_readings")
+        partitions.make_ahead(tx, TODAY + timedelta(days=30))
+        after = partitions.partitions(tx, "sensor_readings")
+        assert partitions.are_ahead(tx, TODAY + timedelta(days=30))
+    assert len(after) - len(before) == 4
+    assert max(after.values()) == TODAY + timedelta(days=34)
+
+
+def test_the_sensors_are_noted_and_stay_known(database, query):
+    query(readings(TODAY, 1, 10))
+    assert look_after(database, Retention())
+    query("DELETE FROM sensor_readings WHERE sensor_id <> 's-1'")
+    query(readings(TODAY, 11, 13))
+    assert look_after(database, Retention())
+    assert query("SELECT sensor_id, value::int FROM sensors ORDER BY 1") == [
+        ("s-0", 12),
+        ("s-1", 13),
+        ("s-2", 11),
+    ]
