@@ -26,8 +26,8 @@ from statistics import median
 from typing import Any
 
 from dashboard_tabs.filters import RANGES_MINUTES
+from db import aggregates, health, partitions, predictions, readings
 from db import dashboard as queries
-from db import health, partitions, predictions, readings
 from db.connection import Cursor, Database, DatabaseUnavailable
 from db.schema import apply_schema
 from db.selecting import MAX_RAW_READINGS, Selection
@@ -138,7 +138,11 @@ def fill(database: Database, first: int, rows: int, end: datetime) -> None:
     say("filling the derived tables")
     with database.transaction() as tx:
         tx.execute(DERIVED)
-        readings.note_sensors(tx, end.date())
+        tx.execute("TRUNCATE merged_aggregates")
+    partitions.look_after(database, partitions.Retention())
+    with database.transaction() as tx:
+        while not aggregates.merge(tx):
+            pass
 
 
 TYPES = ["temperature", "humidity", "air_quality", "pressure", "co2"]

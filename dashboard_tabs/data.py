@@ -72,9 +72,13 @@ class Moment:
     def selection(
         self, minutes: int, location: str | None = None, sensor_type: str | None = None
     ) -> Selection:
-        """Return the last ``minutes``, beginning on a whole minute as the windows do."""
+        """Return the last ``minutes``, beginning on a whole minute as the windows do.
+
+        A day or more begins on ten minutes: so many windows are merged then.
+        """
         start = (self.end - timedelta(minutes=minutes)).replace(second=0, microsecond=0)
-        return Selection(start + timedelta(minutes=1), self.end, location, sensor_type)
+        start += timedelta(minutes=1 if minutes < 1440 else 10 - start.minute % 10)
+        return Selection(start, self.end, location, sensor_type)
 
 
 class Source:

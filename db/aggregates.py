@@ -10,6 +10,7 @@ from psycopg2.extras import execute_values
 
 from db.connection import Cursor
 from db.offsets import StaleCheckpoint
+from db.selecting import POOLED
 from db.times import to_microseconds, to_timestamp
 from pipeline.correlation import correlate
 from pipeline.windows import Sums, WindowKey
@@ -20,6 +21,8 @@ _LOCK_SPACE = 0x10761
 _SWEEP_LOCK = 0x10762
 # Rows closed in one transaction; a backlog takes several.
 MAX_SWEPT_ROWS = 2_000
+# What is merged in one transaction: 70,000 windows of 25 groups.
+MERGED_AT_ONCE = timedelta(days=2)
 
 
 class WindowFinal(StaleCheckpoint):
@@ -145,6 +148,40 @@ def close_windows(
         if ends:
             _write_correlations(tx, set(ends), is_final, timedelta(microseconds=correlation_us))
     return len(closed) + len(final)
+
+
+def merge(tx: Cursor) -> bool:
+    """Add final windows to ``merged_aggregates``, a few days at most; return whether that was all.
+
+    Where older windows have opened since (a topic created anew), what they belong to is forgotten.
+    """
+    tx.execute(
+        "SELECT date_bin('10 minutes', coalesce("
+        "(SELECT min(window_start) FROM sensor_aggregates WHERE NOT is_final),"
+        " (SELECT max(window_start) FROM sensor_aggregates)), '2000-01-01')"
+    )
+    (until,) = tx.fetchone()
+    if until is None:
+        return True
+    tx.execute("DELETE FROM merged_aggregates WHERE window_start >= %s", (until,))
+    tx.execute(
+        "SELECT min(window_start) FROM sensor_aggregates WHERE window_start >="
+        " (SELECT coalesce(max(window_start) + interval '10 minutes', '-infinity')"
+        " FROM merged_aggregates)"
+    )
+    (begin,) = tx.fetchone()
+    if begin is None or begin >= until:
+        return True
+    step_end = min(until, begin.replace(minute=0, second=0, microsecond=0) + MERGED_AT_ONCE)
+    tx.execute(
+        "INSERT INTO merged_aggregates (window_start, location, sensor_type, count_readings,"  # noqa: S608
+        " avg_value, stddev_value, min_value, max_value, anomaly_count, statistical_anomalies,"
+        f" windows) SELECT date_bin('10 minutes', window_start, '2000-01-01'), location,"
+        f" sensor_type, {POOLED}, count(*) FROM sensor_aggregates"
+        " WHERE window_start >= %s AND window_start < %s GROUP BY 1, 2, 3",
+        (begin, step_end),
+    )
+    return bool(step_end == until)
 
 
 def final_until(tx: Cursor, watermark_us: int) -> int:

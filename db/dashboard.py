@@ -28,6 +28,7 @@ from db.selecting import (
     stored_since,
     verdict_step_s,
     window_step_s,
+    windows_for,
 )
 
 
@@ -57,7 +58,7 @@ def totals(database: Database, selection: Selection) -> Rows:
         "SELECT is_current, sum(readings)::float AS readings, min(first_window) AS first_window,"
         " count(*) AS locations FROM (SELECT window_start >= %(start)s AS is_current, location,"
         " sum(count_readings) AS readings, min(window_start) AS first_window"
-        " FROM sensor_aggregates WHERE window_start < %(end)s"
+        f" FROM {windows_for(selection.seconds)} WHERE window_start < %(end)s"
         " AND window_start >= %(start)s - make_interval(secs => %(seconds)s)"
         f" AND{WHERE} GROUP BY 1, 2) AS per_location GROUP BY is_current",
         selection.parameters,
@@ -133,7 +134,7 @@ def window_series(database: Database, selection: Selection) -> Rows:
         database,
         "SELECT sensor_type, location,"
         " date_bin(make_interval(secs => %(step)s), window_start, '2000-01-01') AS time,"
-        f" {MEAN}::float AS mean FROM sensor_aggregates"
+        f" {MEAN}::float AS mean FROM {windows_for(selection.seconds)}"
         f" WHERE{WINDOWS} GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 LIMIT 20000",
         selection.parameters | {"step": window_step_s(selection)},
     )
@@ -173,7 +174,8 @@ def windows(database: Database, selection: Selection) -> Rows:
         "SELECT sensor_type,"
         " date_bin(make_interval(secs => %(step)s), window_start, '2000-01-01') AS time,"
         f" {POOLED}, bool_and(is_closed) AS is_closed"
-        f" FROM sensor_aggregates WHERE{WINDOWS} GROUP BY 1, 2 ORDER BY 1, 2 LIMIT 10000",
+        f" FROM {windows_for(selection.seconds)} WHERE{WINDOWS}"
+        " GROUP BY 1, 2 ORDER BY 1, 2 LIMIT 10000",
         selection.parameters | {"step": window_step_s(selection)},
     )
 
@@ -268,12 +270,12 @@ def correlations(database: Database, location: str | None) -> Rows:
     """Return the newest correlations of each location."""
     return fetch(
         database,
-        "SELECT c.location, sensor_type_a, sensor_type_b, correlation::float AS correlation,"
-        " window_count, window_end, is_final FROM sensor_correlations c"
-        " JOIN (SELECT location, max(window_end) AS window_end FROM sensor_correlations"
-        " WHERE window_end > (SELECT max(window_end) FROM sensor_correlations) - interval '1 hour'"
-        " GROUP BY location) AS newest USING (location, window_end)"
-        " WHERE %(location)s IS NULL OR c.location = %(location)s LIMIT 2000",
+        "SELECT location, sensor_type_a, sensor_type_b, correlation::float AS correlation,"
+        " window_count, window_end, is_final FROM (SELECT *, max(window_end)"
+        " OVER (PARTITION BY location) AS last_end FROM (SELECT * FROM sensor_correlations"
+        " ORDER BY window_end DESC LIMIT 10000) AS newest) AS ended"
+        " WHERE window_end = last_end AND (%(location)s IS NULL OR location = %(location)s)"
+        " LIMIT 2000",
         {"location": location},
     )
 
@@ -291,8 +293,8 @@ def location_statistics(database: Database, selection: Selection) -> Rows:
         " AS quantiles FROM sensor_aggregates WHERE window_start = ANY(ARRAY("
         "SELECT generate_series(date_bin(make_interval(secs => %(step)s), %(start)s, '2000-01-01'),"
         f" %(end)s, make_interval(secs => %(step)s)))) AND{WINDOWS} GROUP BY 1, 2),"
-        f" whole AS (SELECT location, sensor_type, {POOLED}, count(*)::int AS windows"
-        f" FROM sensor_aggregates WHERE{WINDOWS} GROUP BY 1, 2)"
+        f" whole AS (SELECT location, sensor_type, {POOLED}, sum(windows)::int AS windows"
+        f" FROM {windows_for(selection.seconds)} WHERE{WINDOWS} GROUP BY 1, 2)"
         " SELECT * FROM whole LEFT JOIN quantile USING (location, sensor_type)"
         " ORDER BY location, sensor_type LIMIT 500",
         selection.parameters | {"step": window_step_s(selection)},
@@ -307,7 +309,7 @@ def hour_profile(database: Database, selection: Selection) -> Rows:
         " (sum(total) / sum(readings))::float AS mean FROM (SELECT sensor_type,"
         " date_bin('1 hour', window_start, '2000-01-01') AS time,"
         " sum(avg_value * count_readings) AS total, sum(count_readings) AS readings"
-        " FROM sensor_aggregates WHERE window_start >= %(end)s - interval '7 days'"
+        f" FROM {windows_for(7 * 86_400)} WHERE window_start >= %(end)s - interval '7 days'"
         f" AND window_start < %(end)s AND{WHERE} GROUP BY 1, 2) AS hours"
         " GROUP BY 1, 2 ORDER BY 1, 2",
         selection.parameters,

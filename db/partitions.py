@@ -10,7 +10,7 @@ import logging
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from db import readings
+from db import aggregates, readings
 from db.connection import Cursor, Database
 
 log = logging.getLogger(__name__)
@@ -33,6 +33,7 @@ _RAW_TIMES = {
 }
 _AGGREGATE_TIMES = {
     "sensor_aggregates": "window_start",
+    "merged_aggregates": "window_start",
     "sensor_correlations": "window_end",
     "verdict_counts": "minute",
     "dead_letter_counts": "hour",
@@ -105,7 +106,7 @@ def make_ahead(tx: Cursor, today: date) -> None:
 
 
 def look_after(database: Database, keep: Retention, today: date | None = None) -> bool:
-    """Make the partitions of the next days, note the sensors, drop and delete what is over.
+    """Make the partitions of the next days, drop and delete what is over; note and merge the rest.
 
     Parameters
     ----------
@@ -115,7 +116,7 @@ def look_after(database: Database, keep: Retention, today: date | None = None) -
     Returns
     -------
     bool
-        Whether all is done; False if there is more to delete.
+        Whether all is done; False if there is more to merge or delete.
     """
     with database.transaction() as tx:
         tx.execute("SELECT pg_try_advisory_lock(%s)", (LOCK_KEY,))
@@ -129,7 +130,9 @@ def look_after(database: Database, keep: Retention, today: date | None = None) -
         if keep.days:
             for table in PARTITIONED:
                 _drop_partitions(database, table, today - timedelta(days=keep.days))
-        done = [
+        with database.transaction() as tx:
+            done = [aggregates.merge(tx)]
+        done += [
             _delete(database, table, column, today - timedelta(days=days))
             for days, times in (
                 (keep.days, _RAW_TIMES),

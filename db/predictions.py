@@ -197,13 +197,15 @@ def read_scored(
     if not sources:
         return
     tx.execute(
-        "DECLARE scored NO SCROLL CURSOR FOR SELECT p.id, sensor_id, sensor_type, location,"
+        # OFFSET 0 keeps the sources apart: joined, the whole table would be read.
+        "DECLARE scored NO SCROLL CURSOR FOR SELECT p.*"
+        " FROM unnest(%s::int[], %s::bigint[], %s::bigint[]) AS s(source_id, low, high)"
+        " CROSS JOIN LATERAL (SELECT id, sensor_id, sensor_type, location,"
         " (value * 100)::bigint, (extract(epoch FROM timestamp) * 1000000)::bigint,"
-        " rule_based_anomaly, p.source_id, log_offset, 0.0::float8, ingested_on"
-        " FROM ml_anomaly_predictions AS p"
-        " JOIN unnest(%s::int[], %s::bigint[], %s::bigint[]) AS s(source_id, low, high)"
-        " ON p.source_id = s.source_id AND log_offset >= low AND log_offset < high"
-        " WHERE sensor_type = %s ORDER BY p.id",
+        " rule_based_anomaly, source_id, log_offset, 0.0::float8, ingested_on"
+        " FROM ml_anomaly_predictions WHERE source_id = s.source_id"
+        " AND log_offset >= low AND log_offset < high AND sensor_type = %s OFFSET 0) AS p"
+        " ORDER BY p.id",
         (sources, [begin.get(s, 0) for s in sources], [end[s] for s in sources], sensor_type),
     )
     while True:

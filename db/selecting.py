@@ -67,13 +67,33 @@ WINDOWS = f" window_start >= %(start)s AND window_start < %(end)s AND{WHERE}"
 # Rows of sensor_aggregates made one: the moments of what they hold together.
 MEAN = "(sum(avg_value * count_readings) / sum(count_readings))"
 POOLED = (
-    f"sum(count_readings)::int AS readings, {MEAN}::float AS mean,"
+    f"sum(count_readings)::bigint AS readings, {MEAN}::float AS mean,"
     f" sqrt(greatest(0, sum((stddev_value * stddev_value + avg_value * avg_value) * count_readings)"
     f" / sum(count_readings) - {MEAN} ^ 2))::float AS stddev,"
     " min(min_value)::float AS low, max(max_value)::float AS high,"
     " sum(anomaly_count)::int AS rule_anomalies,"
     " sum(statistical_anomalies)::int AS statistical_anomalies"
 )
+
+
+# Windows of a day and more come ten minutes at a time, as far as they are merged.
+_TEN_MINUTES_S = 600
+_COLUMNS = "window_start, location, sensor_type, count_readings, anomaly_count,"
+_MERGED = (
+    f"(SELECT {_COLUMNS} statistical_anomalies, avg_value, stddev_value, min_value, max_value,"
+    " windows, true AS is_closed FROM merged_aggregates"
+    f" UNION ALL SELECT {_COLUMNS} statistical_anomalies, avg_value::float, stddev_value::float,"
+    " min_value::float, max_value::float, 1, is_closed FROM sensor_aggregates WHERE window_start >="
+    " (SELECT coalesce(max(window_start) + interval '10 minutes', '-infinity')"
+    " FROM merged_aggregates)) AS merged"
+)
+
+
+def windows_for(seconds: float) -> str:
+    """Return what to read the windows of so long a range from; ``windows`` says how many a row."""
+    if seconds > MAX_POINTS * (_TEN_MINUTES_S - 60):
+        return _MERGED
+    return "(SELECT *, 1 AS windows FROM sensor_aggregates) AS single"
 
 
 # Enough memory to group a week of windows without sorting them on disk.
@@ -100,7 +120,8 @@ def fetch(database: Database, statement: str, parameters: dict[str, Any] | None 
 
 def window_step_s(selection: Selection) -> int:
     """Return the seconds of whole minutes that cut the range into at most ``MAX_POINTS`` steps."""
-    return 60 * max(1, ceil(selection.seconds / 60 / MAX_POINTS))
+    minutes = max(1, ceil(selection.seconds / 60 / MAX_POINTS))
+    return 60 * (minutes if minutes <= 10 else 10 * ceil(minutes / 10))
 
 
 def verdict_step_s(selection: Selection) -> int:

@@ -1,5 +1,33 @@
 -- Makes partitioned tables of sensor_readings and ml_anomaly_predictions. What they hold becomes their first
 -- partition as it is: it is read once, to check the bounds, and indexed, but no row is written again.
+CREATE TABLE IF NOT EXISTS merged_aggregates (
+    window_start           TIMESTAMP NOT NULL,
+    location               VARCHAR(100) NOT NULL,
+    sensor_type            VARCHAR(50) NOT NULL,
+    avg_value              DOUBLE PRECISION NOT NULL,
+    min_value              DOUBLE PRECISION NOT NULL,
+    max_value              DOUBLE PRECISION NOT NULL,
+    stddev_value           DOUBLE PRECISION NOT NULL,
+    count_readings         INTEGER NOT NULL,
+    anomaly_count          INTEGER NOT NULL,
+    statistical_anomalies  INTEGER NOT NULL,
+    windows                INTEGER NOT NULL,
+    -- Serves the dashboard's ranges of a day and more.
+    CONSTRAINT merged_aggregates_pkey PRIMARY KEY (window_start, location, sensor_type)
+);
+COMMENT ON TABLE merged_aggregates IS
+    'One row per ten minutes, location and sensor type: final windows made one. Made of sensor_aggregates every minute, may lag behind it, and may be emptied: a week of windows takes a tenth of a second to add up, a week of these some milliseconds.';
+COMMENT ON COLUMN merged_aggregates.window_start IS 'Start of the ten minutes, UTC.';
+COMMENT ON COLUMN merged_aggregates.location IS 'Where the sensors are.';
+COMMENT ON COLUMN merged_aggregates.sensor_type IS 'What they measure.';
+COMMENT ON COLUMN merged_aggregates.avg_value IS 'Mean of the values.';
+COMMENT ON COLUMN merged_aggregates.min_value IS 'Smallest value.';
+COMMENT ON COLUMN merged_aggregates.max_value IS 'Largest value.';
+COMMENT ON COLUMN merged_aggregates.stddev_value IS 'Population standard deviation.';
+COMMENT ON COLUMN merged_aggregates.count_readings IS 'Readings in the windows.';
+COMMENT ON COLUMN merged_aggregates.anomaly_count IS 'Readings with the rule-based flag set.';
+COMMENT ON COLUMN merged_aggregates.statistical_anomalies IS 'Readings beyond 3 sigma of the windows before theirs.';
+COMMENT ON COLUMN merged_aggregates.windows IS 'Windows made one.';
 CREATE TABLE IF NOT EXISTS sensors (
     sensor_id    VARCHAR(100) PRIMARY KEY,
     sensor_type  VARCHAR(50) NOT NULL,
@@ -72,7 +100,7 @@ BEGIN
             tab, tab || to_char(today, '_YYYYMMDD'), today + 1);
     END LOOP;
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'iot_dashboard') THEN
-        GRANT SELECT ON sensor_readings, ml_anomaly_predictions, sensors TO iot_dashboard;
+        GRANT SELECT ON sensor_readings, ml_anomaly_predictions, sensors, merged_aggregates TO iot_dashboard;
     END IF;
 END
 $$;

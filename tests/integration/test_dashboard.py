@@ -8,6 +8,8 @@ from streamlit.testing.v1 import AppTest
 
 from benchmarks.dashboard_queries import STATEMENTS
 from dashboard import TABS
+from db import aggregates
+from db import dashboard as queries
 from db.connection import Database
 from db.selecting import Selection
 from tests.conftest import CHECKOUT
@@ -58,6 +60,38 @@ HEARTBEAT = """INSERT INTO service_status (service, instance, state, details) VA
  ('consumer', 'a-1', 'running', '{"readings_per_s": 3, "lag": 7, "latency_ms_p99": 120}')"""
 REJECT = """INSERT INTO dead_letters (source_id, topic, partition, log_offset, reason_code, reason,
  payload, payload_bytes) VALUES (1, 'iot_sensors', 0, 9999, 'not_json', 'not JSON', %s, 25)"""
+
+
+def test_merged_windows_say_what_the_windows_say(database, query, store):
+    store(now())
+    query("UPDATE sensor_aggregates SET is_final = true, is_closed = true")
+    newest = query("SELECT max(window_start) FROM sensor_aggregates")[0][0]
+    end = newest.replace(minute=newest.minute // 10 * 10)
+    asked = Selection(end - timedelta(days=1), end)
+    statements = (
+        *(queries.windows, queries.window_series, queries.hour_profile),
+        *(queries.location_statistics, queries.totals),
+    )
+
+    def answers():
+        rows = [row for statement in statements for row in statement(database, asked)]
+        return [{k: v for k, v in row.items() if k != "first_window"} for row in rows]
+
+    before = answers()
+    with database.transaction() as tx:
+        assert aggregates.merge(tx)
+    merged = query("SELECT sum(windows), min(window_start) FROM merged_aggregates")
+    assert merged[0][0] > 0 and merged[0][1].minute % 10 == 0
+    assert len(before) > 10
+    for row, same in zip(before, answers(), strict=True):
+        figures = {k: v for k, v in row.items() if isinstance(v, float)}
+        assert {k: same.pop(k) for k in figures} == pytest.approx(figures, abs=1e-6)
+        assert same.items() <= row.items()
+    # A window that opens behind what is merged: that is forgotten until it is final.
+    query("UPDATE sensor_aggregates SET is_final = false WHERE window_start = %s", merged[0][1])
+    with database.transaction() as tx:
+        aggregates.merge(tx)
+    assert query("SELECT count(*) FROM merged_aggregates") == [(0,)]
 
 
 @pytest.fixture
