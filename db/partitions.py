@@ -127,9 +127,6 @@ def look_after(database: Database, keep: Retention, today: date | None = None) -
             today = today or today_of(tx)
             make_ahead(tx, today)
             readings.note_sensors(tx, today - timedelta(days=1))
-        if keep.days:
-            for table in PARTITIONED:
-                _drop_partitions(database, table, today - timedelta(days=keep.days))
         with database.transaction() as tx:
             done = [aggregates.merge(tx)]
         done += [
@@ -141,6 +138,9 @@ def look_after(database: Database, keep: Retention, today: date | None = None) -
             for table, column in times.items()
             if days
         ]
+        # Last: a long transaction of others may keep this from getting done.
+        for table in PARTITIONED if keep.days else ():
+            _drop_partitions(database, table, today - timedelta(days=keep.days))
         return all(done)
     finally:
         database.close()  # and with it the lock
@@ -154,6 +154,7 @@ def _drop_partitions(database: Database, table: str, limit: date) -> None:
     with database.transaction() as tx:
         for name in _detached(tx, table):
             tx.execute(f"DROP TABLE {name}")
+            log.info("partition_dropped name=%s", name)
         expired = [name for name, until in partitions(tx, table).items() if until <= limit]
     for name in expired:
         with database.transaction() as tx:
