@@ -19,6 +19,7 @@ from pipeline.windows import Sums, WindowKey
 _LOCK_STRIPES = 64
 _LOCK_SPACE = 0x10761
 _SWEEP_LOCK = 0x10762
+_MERGE_LOCK = 0x10763
 # Rows closed in one transaction; a backlog takes several.
 MAX_SWEPT_ROWS = 2_000
 # What is merged in one transaction: 70,000 windows of 25 groups.
@@ -71,6 +72,10 @@ def refine(tx: Cursor, keys: Iterable[WindowKey], window_us: int) -> None:
     }
     if refused:
         raise WindowFinal(refused)
+    tx.execute(  # normally nothing: what is merged lies behind all windows that still change
+        "DELETE FROM merged_aggregates WHERE window_start > %s - interval '10 minutes'",
+        (to_timestamp(wanted[0].start_us),),
+    )
 
 
 def _lock(tx: Cursor, keys: Sequence[WindowKey]) -> None:
@@ -78,8 +83,9 @@ def _lock(tx: Cursor, keys: Sequence[WindowKey]) -> None:
         blake2b(repr(key).encode(), digest_size=2).digest()[0] % _LOCK_STRIPES for key in keys
     }
     tx.execute(  # in one order everywhere, or two processors deadlock
-        "SELECT pg_advisory_xact_lock(%s, stripe) FROM unnest(%s) AS stripe",
-        (_LOCK_SPACE, sorted(stripes)),
+        "SELECT pg_advisory_xact_lock_shared(%s);"
+        " SELECT pg_advisory_xact_lock(%s, stripe) FROM unnest(%s) AS stripe",
+        (_MERGE_LOCK, _LOCK_SPACE, sorted(stripes)),
     )
 
 
@@ -153,8 +159,12 @@ def close_windows(
 def merge(tx: Cursor) -> bool:
     """Add final windows to ``merged_aggregates``, a few days at most; return whether that was all.
 
-    Where older windows have opened since (a topic created anew), what they belong to is forgotten.
+    Where older windows open later (a topic created anew), ``refine`` takes away what they belong
+    to and all after it. The lock keeps the two apart: no window opens unseen in between.
     """
+    tx.execute("SELECT pg_try_advisory_xact_lock(%s)", (_MERGE_LOCK,))
+    if not tx.fetchone()[0]:
+        return False  # a processor is refining windows: soon
     tx.execute(
         "SELECT date_bin('10 minutes', coalesce("
         "(SELECT min(window_start) FROM sensor_aggregates WHERE NOT is_final),"
@@ -163,7 +173,6 @@ def merge(tx: Cursor) -> bool:
     (until,) = tx.fetchone()
     if until is None:
         return True
-    tx.execute("DELETE FROM merged_aggregates WHERE window_start >= %s", (until,))
     tx.execute(
         "SELECT min(window_start) FROM sensor_aggregates WHERE window_start >="
         " (SELECT coalesce(max(window_start) + interval '10 minutes', '-infinity')"

@@ -87,12 +87,6 @@ def test_merged_windows_say_what_the_windows_say(database, query, store):
         figures = {k: v for k, v in row.items() if isinstance(v, float)}
         assert {k: same.pop(k) for k in figures} == pytest.approx(figures, abs=1e-6)
         assert same.items() <= row.items()
-    # A window that opens behind what is merged: that is forgotten until it is final.
-    first = "(SELECT min(window_start) FROM sensor_aggregates)"
-    query(f"UPDATE sensor_aggregates SET is_final = false WHERE window_start = {first}")
-    with database.transaction() as tx:
-        aggregates.merge(tx)
-    assert query("SELECT count(*) FROM merged_aggregates") == [(0,)]
 
 
 @pytest.fixture
