@@ -77,8 +77,9 @@ PREDICTIONS = (
  time::date FROM one"""
 )
 DERIVED = """
-TRUNCATE sensor_aggregates, verdict_counts, sensor_correlations, sources, sensor_types, model_runs,
- late_readings, dead_letters, service_status, stream_offsets, detector_progress
+TRUNCATE sensor_aggregates, verdict_counts, merged_verdicts, sensor_correlations, sources,
+ sensor_types, model_runs, late_readings, dead_letters, service_status,
+ stream_offsets, detector_progress
  RESTART IDENTITY CASCADE;
 INSERT INTO sensor_aggregates (window_start, window_end, location, sensor_type, avg_value,
  min_value, max_value, stddev_value, count_readings, anomaly_count, statistical_anomalies,
@@ -92,6 +93,9 @@ INSERT INTO verdict_counts SELECT date_trunc('minute', timestamp), location, sen
  count(*) FILTER (WHERE is_anomaly AND NOT rule_based_anomaly),
  count(*) FILTER (WHERE is_anomaly AND rule_based_anomaly), 0
  FROM ml_anomaly_predictions GROUP BY 1, 2, 3;
+INSERT INTO merged_verdicts SELECT date_bin('10 minutes', minute, '2000-01-01'), location,
+ sensor_type, sum(neither), sum(rule_only), sum(ml_only), sum(both_flag), sum(without_verdict)
+ FROM verdict_counts GROUP BY 1, 2, 3;
 INSERT INTO sensor_correlations SELECT window_end, location, a.t, b.t, 0.5, 30, true
  FROM (SELECT DISTINCT window_end, location FROM sensor_aggregates) AS w,
  unnest(ARRAY['temperature','humidity','air_quality','pressure','co2']) AS a (t),

@@ -7,7 +7,8 @@ Each returns rows as dictionaries. Times are naive datetimes in UTC, as in the t
 
 from __future__ import annotations
 
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 from db.connection import Database
 from db.selecting import (
@@ -26,7 +27,9 @@ from db.selecting import (
     Selection,
     fetch,
     stored_since,
+    ten_minutes,
     verdict_step_s,
+    verdicts_for,
     window_step_s,
     windows_for,
 )
@@ -59,7 +62,7 @@ def totals(database: Database, selection: Selection) -> Rows:
         " count(*) AS locations FROM (SELECT window_start >= %(start)s AS is_current, location,"
         " sum(count_readings) AS readings, min(window_start) AS first_window"
         f" FROM {windows_for(selection.seconds)} WHERE window_start < %(end)s"
-        " AND window_start >= %(start)s - make_interval(secs => %(seconds)s)"
+        " AND window_start >= %(before)s"
         f" AND{WHERE} GROUP BY 1, 2) AS per_location GROUP BY is_current",
         selection.parameters,
     )
@@ -70,8 +73,8 @@ def ml_totals(database: Database, selection: Selection) -> Rows:
     return fetch(
         database,
         "SELECT minute >= %(start)s AS is_current, sum(ml_only + both_flag)::float AS anomalies"
-        " FROM verdict_counts WHERE minute < %(end)s"
-        " AND minute >= %(start)s - make_interval(secs => %(seconds)s)"
+        f" FROM {verdicts_for(selection.seconds)} WHERE minute < %(end)s"
+        " AND minute >= %(before)s"
         f" AND{WHERE} GROUP BY is_current",
         selection.parameters,
     )
@@ -158,7 +161,7 @@ def verdicts_by_place(database: Database, selection: Selection) -> Rows:
         database,
         "SELECT location, sensor_type, sum(ml_only + both_flag)::int AS anomalies,"
         " sum(neither + rule_only + ml_only + both_flag)::int AS judged"
-        " FROM verdict_counts WHERE minute >= %(start)s AND minute < %(end)s"
+        f" FROM {verdicts_for(selection.seconds)} WHERE minute >= %(start)s AND minute < %(end)s"
         f" AND{WHERE} GROUP BY 1, 2 ORDER BY 1, 2 LIMIT 500",
         selection.parameters,
     )
@@ -212,7 +215,7 @@ def agreement(database: Database, selection: Selection) -> Rows:
         " sum(both_flag)::float AS both, sum(ml_only)::float AS ml_only,"
         " sum(rule_only)::float AS rule_only, sum(neither)::float AS neither,"
         " sum(without_verdict)::float AS without_verdict"
-        " FROM verdict_counts WHERE minute >= %(start)s AND minute < %(end)s"
+        f" FROM {verdicts_for(selection.seconds)} WHERE minute >= %(start)s AND minute < %(end)s"
         f" AND{WHERE} GROUP BY 1 ORDER BY 1",
         selection.parameters | {"step": verdict_step_s(selection)},
     )
@@ -303,14 +306,14 @@ def location_statistics(database: Database, selection: Selection) -> Rows:
 
 def hour_profile(database: Database, selection: Selection) -> Rows:
     """Return the mean by hour of the day (UTC) and type over the last seven days of data."""
+    week = replace(selection, start=ten_minutes(selection.end) - timedelta(days=7))
     return fetch(
         database,
         "SELECT sensor_type, extract(hour FROM time)::int AS hour,"
         " (sum(total) / sum(readings))::float AS mean FROM (SELECT sensor_type,"
         " date_bin('1 hour', window_start, '2000-01-01') AS time,"
         " sum(avg_value * count_readings) AS total, sum(count_readings) AS readings"
-        f" FROM {windows_for(7 * 86_400)} WHERE window_start >= %(end)s - interval '7 days'"
-        f" AND window_start < %(end)s AND{WHERE} GROUP BY 1, 2) AS hours"
+        f" FROM {windows_for(week.seconds)} WHERE{WINDOWS} GROUP BY 1, 2) AS hours"
         " GROUP BY 1, 2 ORDER BY 1, 2",
-        selection.parameters,
+        week.parameters,
     )

@@ -36,6 +36,7 @@ _AGGREGATE_TIMES = {
     "merged_aggregates": "window_start",
     "sensor_correlations": "window_end",
     "verdict_counts": "minute",
+    "merged_verdicts": "minute",
     "dead_letter_counts": "hour",
     "model_runs": "created_at",
 }

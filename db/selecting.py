@@ -26,6 +26,15 @@ MAX_SCORES = 15_000
 MAX_RAW_READINGS = 30_000
 
 
+# Ranges of a day and more are read ten minutes at a time, what sticks out by the minute.
+TEN_MINUTES = timedelta(minutes=10)
+
+
+def ten_minutes(time: datetime) -> datetime:
+    """Return the start of the ten minutes in which a time lies."""
+    return time.replace(minute=time.minute // 10 * 10, second=0, microsecond=0)
+
+
 @dataclass(frozen=True)
 class Selection:
     """What the filters let through: a half-open range of event time, perhaps of one location."""
@@ -37,8 +46,14 @@ class Selection:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """Parameters of the conditions below."""
-        return vars(self) | {"seconds": self.seconds, "since": stored_since(self.start)}
+        """Parameters of the conditions below; ``before`` begins the range before, as long."""
+        before = self.start - (self.end - self.start)
+        return vars(self) | {
+            "since": stored_since(self.start),
+            "before": before,
+            "merged_from": ten_minutes(before) + TEN_MINUTES,
+            "merged_until": ten_minutes(self.end),
+        }
 
     @property
     def seconds(self) -> float:
@@ -76,24 +91,38 @@ POOLED = (
 )
 
 
-# Windows of a day and more come ten minutes at a time, as far as they are merged.
-_TEN_MINUTES_S = 600
 _COLUMNS = "window_start, location, sensor_type, count_readings, anomaly_count,"
-_MERGED = (
-    f"(SELECT {_COLUMNS} statistical_anomalies, avg_value, stddev_value, min_value, max_value,"
-    " windows, true AS is_closed FROM merged_aggregates"
-    f" UNION ALL SELECT {_COLUMNS} statistical_anomalies, avg_value::float, stddev_value::float,"
-    " min_value::float, max_value::float, 1, is_closed FROM sensor_aggregates WHERE window_start >="
-    " (SELECT coalesce(max(window_start) + interval '10 minutes', '-infinity')"
-    " FROM merged_aggregates)) AS merged"
+_SINGLE = (
+    f"SELECT {_COLUMNS} statistical_anomalies, avg_value::float, stddev_value::float,"
+    " min_value::float, max_value::float, 1 AS windows, is_closed FROM sensor_aggregates"
 )
+_MERGED_WINDOWS = (
+    f"({_SINGLE} WHERE window_start < %(merged_from)s"
+    f" UNION ALL SELECT {_COLUMNS} statistical_anomalies, avg_value, stddev_value, min_value,"
+    " max_value, windows, true FROM merged_aggregates WHERE window_start >= %(merged_from)s"
+    f" UNION ALL {_SINGLE} WHERE window_start >= greatest(%(merged_from)s,"
+    " (SELECT max(window_start) + interval '10 minutes' FROM merged_aggregates))) AS merged"
+)
+_MERGED_VERDICTS = (
+    "(SELECT * FROM verdict_counts WHERE minute < %(merged_from)s"
+    " UNION ALL SELECT * FROM merged_verdicts"
+    " WHERE minute >= %(merged_from)s AND minute < %(merged_until)s"
+    " UNION ALL SELECT * FROM verdict_counts WHERE minute >= %(merged_until)s) AS merged"
+)
+
+
+def _is_long(seconds: float) -> bool:
+    return seconds > MAX_POINTS * (TEN_MINUTES.total_seconds() - 60)
 
 
 def windows_for(seconds: float) -> str:
     """Return what to read the windows of so long a range from; ``windows`` says how many a row."""
-    if seconds > MAX_POINTS * (_TEN_MINUTES_S - 60):
-        return _MERGED
-    return "(SELECT *, 1 AS windows FROM sensor_aggregates) AS single"
+    return _MERGED_WINDOWS if _is_long(seconds) else f"({_SINGLE}) AS single"
+
+
+def verdicts_for(seconds: float) -> str:
+    """Return what to read the verdicts of so long a range from."""
+    return _MERGED_VERDICTS if _is_long(seconds) else "verdict_counts"
 
 
 # Enough memory to group a week of windows without sorting them on disk.
@@ -120,10 +149,14 @@ def fetch(database: Database, statement: str, parameters: dict[str, Any] | None 
 
 def window_step_s(selection: Selection) -> int:
     """Return the seconds of whole minutes that cut the range into at most ``MAX_POINTS`` steps."""
-    minutes = max(1, ceil(selection.seconds / 60 / MAX_POINTS))
-    return 60 * (minutes if minutes <= 10 else 10 * ceil(minutes / 10))
+    return _whole_step_s(selection, MAX_POINTS)
 
 
 def verdict_step_s(selection: Selection) -> int:
     """Return the seconds of whole minutes that cut the range into at most 60 steps."""
-    return 60 * max(1, ceil(selection.seconds / 60 / 60))
+    return _whole_step_s(selection, 60)
+
+
+def _whole_step_s(selection: Selection, steps: int) -> int:
+    unit_s = int(TEN_MINUTES.total_seconds()) if _is_long(selection.seconds) else 60
+    return unit_s * max(1, ceil(selection.seconds / unit_s / steps))

@@ -1,6 +1,7 @@
-"""Table verdict_counts: how often detector and rule flagged what, per minute, place and type.
+"""Tables verdict_counts and merged_verdicts: how often detector and rule flagged what.
 
-Written in the transaction of the predictions, so it counts each exactly once.
+Per place, type, and minute or ten of them. Written in the transaction of the predictions, so they
+count each exactly once.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from psycopg2.extras import execute_values
 from db.connection import Cursor
 from db.times import to_timestamp
 
-_MINUTE_US = 60_000_000
-# What the table counts, in the order in which ``kinds`` numbers it.
+_SPANS_US = {"verdict_counts": 60_000_000, "merged_verdicts": 600_000_000}
+# What the tables count, in the order in which ``kinds`` numbers it.
 KINDS = ("neither", "rule_only", "ml_only", "both", "without_verdict")
 
 
@@ -34,20 +35,34 @@ def add(
     kind: npt.NDArray[np.int64],
 ) -> None:
     """Add readings to the counts; the arguments are columns, a reading a row."""
-    minutes, minute = np.unique(timestamps_us // _MINUTE_US, return_inverse=True)
     places, place = _numbered(locations)
     types, sensor_type = _numbered(sensor_types)
+    for table, span_us in _SPANS_US.items():
+        starts_us = timestamps_us - timestamps_us % span_us
+        _add(tx, table, starts_us, (places, place), (types, sensor_type), kind)
+
+
+def _add(
+    tx: Cursor,
+    table: str,
+    starts_us: npt.NDArray[np.int64],
+    numbered_places: tuple[list[str], npt.NDArray[np.int64]],
+    numbered_types: tuple[list[str], npt.NDArray[np.int64]],
+    kind: npt.NDArray[np.int64],
+) -> None:
+    minutes, minute = np.unique(starts_us, return_inverse=True)
+    (places, place), (types, sensor_type) = numbered_places, numbered_types
     shape = (len(minutes), len(places), len(types), len(KINDS))
     # One number a cell: sorting numbers costs a hundredth of counting tuples in a dictionary.
     cell = np.ravel_multi_index((minute, place, sensor_type, kind), shape)
     cells, counts = np.unique(cell, return_counts=True)
     groups, group = np.unique(cells // len(KINDS), return_inverse=True)
-    table = np.zeros((len(groups), len(KINDS)), dtype=np.int64)
-    table[group, cells % len(KINDS)] = counts
+    sums = np.zeros((len(groups), len(KINDS)), dtype=np.int64)
+    sums[group, cells % len(KINDS)] = counts
     of_minute, of_place, of_type = (axis.tolist() for axis in np.unravel_index(groups, shape[:3]))
     execute_values(
         tx,
-        "INSERT INTO verdict_counts AS old (minute, location, sensor_type, neither, rule_only,"
+        f"INSERT INTO {table} AS old (minute, location, sensor_type, neither, rule_only,"  # noqa: S608
         " ml_only, both_flag, without_verdict) VALUES %s"
         " ON CONFLICT (minute, location, sensor_type) DO UPDATE SET"
         " neither = old.neither + excluded.neither,"
@@ -56,8 +71,8 @@ def add(
         " without_verdict = old.without_verdict + excluded.without_verdict",
         # In one order, so that two detectors never wait for each other.
         [
-            (to_timestamp(int(minutes[m]) * _MINUTE_US), places[p], types[t], *row)
-            for m, p, t, row in zip(of_minute, of_place, of_type, table.tolist(), strict=True)
+            (to_timestamp(int(minutes[m])), places[p], types[t], *row)
+            for m, p, t, row in zip(of_minute, of_place, of_type, sums.tolist(), strict=True)
         ],
     )
 

@@ -3,12 +3,13 @@
 from datetime import UTC, datetime, timedelta
 from inspect import signature
 
+import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from benchmarks.dashboard_queries import STATEMENTS
 from dashboard import TABS
-from db import aggregates
+from db import aggregates, verdict_counts
 from db import dashboard as queries
 from db.connection import Database
 from db.selecting import Selection
@@ -50,7 +51,10 @@ COUNT = """INSERT INTO verdict_counts SELECT date_trunc('minute', timestamp), lo
  count(*) FILTER (WHERE NOT is_anomaly AND rule_based_anomaly),
  count(*) FILTER (WHERE is_anomaly AND NOT rule_based_anomaly),
  count(*) FILTER (WHERE is_anomaly AND rule_based_anomaly), 0
- FROM ml_anomaly_predictions GROUP BY 1, 2, 3"""
+ FROM ml_anomaly_predictions GROUP BY 1, 2, 3;
+INSERT INTO merged_verdicts SELECT date_bin('10 minutes', minute, '2000-01-01'), location,
+ sensor_type, sum(neither), sum(rule_only), sum(ml_only), sum(both_flag), sum(without_verdict)
+ FROM verdict_counts GROUP BY 1, 2, 3"""
 FIT = """INSERT INTO model_runs (sensor_type, fitted_at, training_rows, duration_seconds, threshold,
  flagged_share) VALUES ('co2', now(), 1000, 0.1, -0.49, 0.05);
 INSERT INTO sources (cluster_id, topic_id, topic, partition) VALUES ('c', 't', 'iot_sensors', 0);
@@ -87,6 +91,31 @@ def test_merged_windows_say_what_the_windows_say(database, query, store):
         figures = {k: v for k, v in row.items() if isinstance(v, float)}
         assert {k: same.pop(k) for k in figures} == pytest.approx(figures, abs=1e-6)
         assert same.items() <= row.items()
+
+
+def test_long_ranges_count_verdicts_as_the_minutes_do(database, query):
+    random = np.random.default_rng(7)
+    clock = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
+    times = int(clock.timestamp()) * 1_000_000 - random.integers(0, 3 * 86_400_000_000, 5000)
+    end = clock.replace(tzinfo=None)
+    with database.transaction() as tx:
+        kinds = random.integers(0, 5, 5000)
+        verdict_counts.add(tx, times, ["Lab"] * 5000, ["co2"] * 5000, kinds)
+    asked = Selection(end.replace(minute=0, second=0) - timedelta(hours=23), end)
+    anomalies = (
+        "SELECT sum(ml_only + both_flag)::int FROM verdict_counts"
+        " WHERE minute >= %s AND minute < %s"
+    )
+    current = query(anomalies, asked.start, end)[0][0]
+    before = query(anomalies, asked.start - (end - asked.start), asked.start)[0][0]
+    assert current > 100
+    totals = queries.ml_totals(database, asked)
+    assert {row["is_current"]: row["anomalies"] for row in totals} == {True: current, False: before}
+    assert [row["anomalies"] for row in queries.verdicts_by_place(database, asked)] == [current]
+    steps = queries.agreement(database, asked)
+    assert sum(row["both"] + row["ml_only"] for row in steps) == current
+    query("DELETE FROM verdict_counts WHERE minute < %s", end - timedelta(hours=1))
+    assert queries.verdicts_by_place(database, asked)[0]["anomalies"] == current
 
 
 @pytest.fixture

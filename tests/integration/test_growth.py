@@ -29,7 +29,7 @@ PREDICTIONS = (
 )
 # What version 2 had where version 3 has partitions.
 VERSION_2 = """
-DROP TABLE sensor_readings, ml_anomaly_predictions, sensors;
+DROP TABLE sensor_readings, ml_anomaly_predictions, sensors, merged_aggregates, merged_verdicts;
 CREATE TABLE sensor_readings (id BIGINT GENERATED ALWAYS AS IDENTITY, sensor_id VARCHAR(100) NOT NULL,
  sensor_type VARCHAR(50) NOT NULL, location VARCHAR(100) NOT NULL, value NUMERIC(10,2) NOT NULL,
  timestamp TIMESTAMP NOT NULL, anomaly BOOLEAN NOT NULL, unit VARCHAR(20) NOT NULL,

@@ -20,15 +20,18 @@ INSERT INTO ml_anomaly_predictions (sensor_id, sensor_type, location, value, tim
 
 
 def test_a_database_of_version_1_gets_the_counts_of_what_it_holds(database_url, query):
-    query("DROP TABLE verdict_counts")
+    query("DROP TABLE verdict_counts, merged_verdicts")
     query("UPDATE schema_version SET version = 1")
     query(PREDICTIONS)
     with Database(database_url, "test") as database:
         schema.apply_schema(database)
     counts = "SELECT neither, rule_only, ml_only, both_flag, without_verdict FROM verdict_counts"
     assert query(f"{counts} ORDER BY minute") == [(0, 0, 0, 0, 1), (1, 1, 1, 1, 0)]
-    granted = query("SELECT has_table_privilege('iot_dashboard', 'verdict_counts', 'SELECT')")
-    assert granted == [(True,)]
+    merged = counts.replace("verdict_counts", "merged_verdicts")
+    assert query(merged) == [(1, 1, 1, 1, 1)]
+    for table in ("verdict_counts", "merged_verdicts"):
+        granted = "SELECT has_table_privilege('iot_dashboard', %s, 'SELECT')"
+        assert query(granted, table) == [(True,)]
 
 
 def test_counts_add_up_over_batches_and_kinds(database):
