@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from broker.reader import PartitionBatch, TopicReader
 from config import load_settings_or_exit
@@ -24,7 +25,7 @@ from db.dead_letters import DeadLetter
 from db.heartbeat import BackgroundReporter
 from db.offsets import Position
 from db.partitions import Retention
-from pipeline.reading import Readings, Rejected, decode_batch
+from pipeline.reading import Rejected, decode_batch
 from service.cli import service_parser
 from service.lifecycle import Heartbeat, Latency, StopSignal, instance_name, run_service
 from service.logs import setup_logging
@@ -41,12 +42,26 @@ MAX_KNOWN_TYPES = 100_000
 
 @dataclass(frozen=True)
 class Prepared:
-    """The messages of one partition, decoded; ``rows`` is what COPY takes."""
+    """What is to be stored of the messages of one partition, and nothing else of them.
 
-    batch: PartitionBatch
-    decoded: Readings
-    rejected: list[Rejected]
+    Thousands of messages go in ``prepare``, beside the transaction, not between two of them.
+
+    Attributes
+    ----------
+    rows : bytes
+        What COPY takes.
+    first_offsets : dict
+        Offset of the first reading of each sensor type.
+    timestamp_ms : array of int64
+        Kafka timestamp of each message.
+    """
+
+    partition: int
+    next_offset: int
     rows: bytes
+    first_offsets: dict[str, int]
+    letters: list[DeadLetter]
+    timestamp_ms: npt.NDArray[np.int64]
 
 
 class StoreReadings:
@@ -77,47 +92,44 @@ class StoreReadings:
     def prepare(self, batch: PartitionBatch) -> Prepared:
         """Decode the messages of one partition and format their rows."""
         decoded, rejected = decode_batch(batch.payloads, batch.timestamp_ms)
-        rows = readings.to_rows(self.sources[batch.partition], batch.offsets, decoded)
-        return Prepared(batch, decoded, rejected, rows)
+        types = decoded.sensor_type
+        firsts = {kind: int(decoded.position[types.index(kind)]) for kind in set(types)}
+        return Prepared(
+            batch.partition,
+            batch.next_offset,
+            readings.to_rows(self.sources[batch.partition], batch.offsets, decoded),
+            {kind: int(batch.offsets[position]) for kind, position in firsts.items()},
+            [_letter(batch, each) for each in rejected],
+            batch.timestamp_ms,
+        )
 
     def store(self, tx: Cursor, work: Sequence[Prepared]) -> dict[int, Position]:
         """Store the messages of one poll."""
         self._register_types(tx, work)
         readings.insert(tx, [each.rows for each in work])
         for each in work:
-            if each.rejected:
-                self._reject(tx, each.batch, each.rejected)
-        timestamp_ms = np.concatenate([each.batch.timestamp_ms for each in work])
-        self.latency.add(time.time() * 1000 - timestamp_ms)
-        return {each.batch.partition: Position(each.batch.next_offset) for each in work}
+            if each.letters:
+                self._reject(tx, each.partition, each.letters)
+        self.latency.add(time.time() * 1000 - np.concatenate([w.timestamp_ms for w in work]))
+        return {each.partition: Position(each.next_offset) for each in work}
 
     def _register_types(self, tx: Cursor, work: Sequence[Prepared]) -> None:
-        first_offsets = {}
-        for each in work:
-            source_id, types = self.sources[each.batch.partition], each.decoded.sensor_type
-            for kind in set(types):
-                if (kind, source_id) not in self.known_types:
-                    first = each.decoded.position[types.index(kind)]
-                    first_offsets[kind, source_id] = int(each.batch.offsets[first])
+        first_offsets = {
+            (kind, self.sources[each.partition]): offset
+            for each in work
+            for kind, offset in each.first_offsets.items()
+            if (kind, self.sources[each.partition]) not in self.known_types
+        }
         if first_offsets:
             readings.register_types(tx, [(*pair, first) for pair, first in first_offsets.items()])
             if len(self.known_types) > MAX_KNOWN_TYPES:
                 self.known_types.clear()
             self.known_types |= first_offsets.keys()
 
-    def _reject(self, tx: Cursor, batch: PartitionBatch, rejected: list[Rejected]) -> None:
-        letters = [
-            DeadLetter(
-                int(batch.offsets[each.position]),
-                batch.payloads[each.position],
-                each.reason_code,
-                each.reason,
-            )
-            for each in rejected
-        ]
-        source_id = self.sources[batch.partition]
-        dead_letters.insert(tx, source_id, self.topic, batch.partition, letters, self.rows_per_hour)
-        self.rejected += len(rejected)
+    def _reject(self, tx: Cursor, partition: int, letters: list[DeadLetter]) -> None:
+        source_id = self.sources[partition]
+        dead_letters.insert(tx, source_id, self.topic, partition, letters, self.rows_per_hour)
+        self.rejected += len(letters)
 
     def is_settled(self) -> bool:
         """Return True: a row has no later life."""
@@ -128,6 +140,11 @@ class StoreReadings:
         gauges = {"rejected": self.rejected, **self.latency.percentiles_ms()}
         self.latency.reset()
         return gauges
+
+
+def _letter(batch: PartitionBatch, rejected: Rejected) -> DeadLetter:
+    offset, payload = int(batch.offsets[rejected.position]), batch.payloads[rejected.position]
+    return DeadLetter(offset, payload, rejected.reason_code, rejected.reason)
 
 
 def parse_args() -> argparse.Namespace:
