@@ -25,7 +25,7 @@ from db.dead_letters import DeadLetter
 from db.heartbeat import BackgroundReporter
 from db.offsets import Position
 from db.partitions import Retention
-from pipeline.reading import Rejected, decode_batch
+from pipeline.decoding import Rejected, decode_batch, numbered
 from service.cli import service_parser
 from service.lifecycle import Heartbeat, Latency, StopSignal, instance_name, run_service
 from service.logs import setup_logging
@@ -92,13 +92,13 @@ class StoreReadings:
     def prepare(self, batch: PartitionBatch) -> Prepared:
         """Decode the messages of one partition and format their rows."""
         decoded, rejected = decode_batch(batch.payloads, batch.timestamp_ms)
-        types = decoded.sensor_type
-        firsts = {kind: int(decoded.position[types.index(kind)]) for kind in set(types)}
+        types, type_of_row = numbered(decoded.sensor_type)
+        firsts = decoded.position[np.unique(type_of_row, return_index=True)[1]]
         return Prepared(
             batch.partition,
             batch.next_offset,
             readings.to_rows(self.sources[batch.partition], batch.offsets, decoded),
-            {kind: int(batch.offsets[position]) for kind, position in firsts.items()},
+            dict(zip(types, batch.offsets[firsts].tolist(), strict=True)),
             [_letter(batch, each) for each in rejected],
             batch.timestamp_ms,
         )

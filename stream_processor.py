@@ -23,7 +23,7 @@ from db.connection import Cursor, Database
 from db.heartbeat import BackgroundReporter
 from db.offsets import Position
 from db.partitions import Retention
-from pipeline.reading import Readings, decode_batch
+from pipeline.decoding import Readings, decode_batch
 from pipeline.windows import PartitionWindows, WindowKey, WindowRules
 from service.cli import service_parser
 from service.lifecycle import Heartbeat, StopSignal, instance_name, run_service

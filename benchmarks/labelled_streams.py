@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.reading import decode_batch
+from pipeline.decoding import decode_batch
 from pipeline.simulator import AnomalyKind, SensorSimulator
 
 Floats = npt.NDArray[np.float64]
@@ -268,8 +268,8 @@ def read_stream(stream: Path, labels: Path) -> LabelledStream:
     kinds = [str(t.get("kind") or "anomaly") if t.get("label") else "" for t in truth]
     return LabelledStream(
         stream.name,
-        readings.sensor_type,
-        readings.sensor_id,
+        readings.sensor_type.to_pylist(),
+        readings.sensor_id.to_pylist(),
         readings.hundredths / 100,
         readings.timestamp_us,
         kinds,

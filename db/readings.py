@@ -11,7 +11,7 @@ from psycopg2.extras import execute_values
 
 from db.connection import Cursor, RowExists
 from db.copying import copy_csv, times, to_csv, values
-from pipeline.reading import Readings
+from pipeline.decoding import Readings
 
 # Readings looked through for their sensors.
 MAX_NEWEST = 20_000

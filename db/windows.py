@@ -11,7 +11,7 @@ from psycopg2.extras import execute_values
 from db.connection import Cursor
 from db.copying import copy_columns, times, values
 from db.times import to_microseconds, to_timestamp
-from pipeline.reading import Readings
+from pipeline.decoding import Readings
 from pipeline.windows import Late, Partial, Sums, WindowKey
 
 _STATE = (

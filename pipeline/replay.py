@@ -17,12 +17,8 @@ from typing import NamedTuple, TextIO
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.reading import (
-    TEXT_LENGTHS,
-    InvalidReading,
-    parse_timestamp_us,
-    to_hundredths,
-)
+from pipeline.decoding import to_hundredths
+from pipeline.reading import TEXT_LENGTHS, InvalidReading, parse_timestamp_us
 from pipeline.sensor_types import Sensor
 
 REQUIRED_COLUMNS = ("timestamp", "value")

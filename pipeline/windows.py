@@ -10,16 +10,15 @@ lateness.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from itertools import count, pairwise
+from itertools import pairwise
 from math import isqrt, sqrt
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.reading import Readings
+from pipeline.decoding import Readings, numbered
 
 Ints = npt.NDArray[np.int64]
 
@@ -153,6 +152,15 @@ class Late:
     watermark_us: Ints
 
 
+def _groups(readings: Readings) -> tuple[list[tuple[str, str]], npt.NDArray[np.intp]]:
+    """Return the groups that occur, and for each reading the number of its group among them."""
+    places, place = numbered(readings.location)
+    types, sensor_type = numbered(readings.sensor_type)
+    pairs, group_of_row = np.unique(place * len(types) + sensor_type, return_inverse=True)
+    groups = [(places[pair // len(types)], types[pair % len(types)]) for pair in pairs.tolist()]
+    return groups, group_of_row
+
+
 class PartitionWindows:
     """All open windows of one partition, and the recent ones that baselines are made of.
 
@@ -204,10 +212,8 @@ class PartitionWindows:
         before = self._watermarks_before(times)
         closes = starts + self.rules.window_us + self.rules.allowed_lateness_us
         is_late = before >= closes
-        # Numbers for groups, in the order of their first reading.
-        codes: dict[tuple[str, str], int] = defaultdict(count().__next__)
-        pairs = zip(readings.location, readings.sensor_type, strict=True)
-        group_of_row = np.fromiter(map(codes.__getitem__, pairs), np.int64, len(readings))
+        groups, group_of_row = _groups(readings)
+        codes = {group: code for code, group in enumerate(groups)}
         for key in final:
             if (code := codes.get((key.location, key.sensor_type))) is not None:
                 is_late |= (group_of_row == code) & (starts == key.start_us)
@@ -215,9 +221,9 @@ class PartitionWindows:
         changed: dict[WindowKey, Partial] = {}
         taken = np.flatnonzero(~is_late)
         order = taken[np.argsort(group_of_row[taken], kind="stable")]  # by group, in log order
-        ends = np.searchsorted(group_of_row[order], np.arange(len(codes)), side="right")
+        ends = np.searchsorted(group_of_row[order], np.arange(len(groups)), side="right")
         begin = 0
-        for group, end in zip(codes, ends.tolist(), strict=True):
+        for group, end in zip(groups, ends.tolist(), strict=True):
             rows = order[begin:end]
             begin = end
             if len(rows):

@@ -8,13 +8,14 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from benchmarks.chaos.system import SETTINGS
 from benchmarks.chaos.traffic import is_late, is_rubbish
 from config import Settings
 from db.connection import Database
+from pipeline.decoding import Readings
 from pipeline.detector import AnomalyDetector
-from pipeline.reading import Readings
 from pipeline.windows import PartitionWindows, WindowRules
 
 WINDOW_SECONDS = int(SETTINGS["WINDOW_SECONDS"])
@@ -164,15 +165,16 @@ def _statistical_anomalies(readings: list[_Stored]) -> Counter[tuple[int, str, s
 
 
 def _columns(log: list[_Stored]) -> Readings:
+    nothing = pa.array([""] * len(log), pa.string())
     return Readings(
         np.arange(len(log)),
-        [""] * len(log),
-        [r.sensor_type for r in log],
-        [r.location for r in log],
+        nothing,
+        pa.array([r.sensor_type for r in log], pa.string()),
+        pa.array([r.location for r in log], pa.string()),
         np.array([r.cents for r in log], dtype=np.int64),
         np.array([r.timestamp_us for r in log], dtype=np.int64),
         np.array([r.anomaly for r in log], dtype=np.bool_),
-        [""] * len(log),
+        nothing,
     )
 
 

@@ -9,18 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline import decoding
+from pipeline.decoding import decode_batch, to_hundredths
 from pipeline.reading import (
     MAX_HUNDREDTHS,
     InvalidReading,
     Reading,
-    decode_batch,
     encode_reading,
     parse_timestamp_us,
     reading_key,
-    to_hundredths,
 )
 from tests.messages import ARBITRARY, BAD, GOOD, NEARLY_VALID, STRANGE, message
 
+NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 NOW_MS = int(datetime(2026, 2, 1, tzinfo=UTC).timestamp() * 1000)
 
 
@@ -40,7 +41,7 @@ def test_a_bad_message_is_rejected_with_its_reason(payload, code):
 def test_a_strange_message_is_a_reading(payload):
     readings, rejected = decode(payload)
     assert rejected == []
-    assert readings.sensor_id == [json.loads(payload)["sensor_id"]]
+    assert readings.sensor_id.to_pylist() == [json.loads(payload)["sensor_id"]]
 
 
 def test_bad_messages_cost_only_themselves():
@@ -51,12 +52,13 @@ def test_bad_messages_cost_only_themselves():
 
 
 def test_an_encoded_reading_decodes_to_itself():
-    reading = Reading(**{**GOOD, "timestamp": datetime(2026, 1, 31, 12, 0, 0, 123456, UTC)})
+    reading = Reading(**{**GOOD, "timestamp": NOON.replace(microsecond=123456)})
     readings, rejected = decode(encode_reading(reading))
     assert rejected == []
     assert readings.hundredths.tolist() == [2150]
     assert readings.timestamp_us.tolist() == [1769860800123456]
-    assert (readings.sensor_id, readings.unit) == ([reading.sensor_id], ["°C"])
+    assert readings.sensor_id.to_pylist() == [reading.sensor_id]
+    assert readings.unit.to_pylist() == ["°C"]
 
 
 def test_the_key_is_location_and_sensor_type():
@@ -143,7 +145,8 @@ def test_nearly_valid_messages_are_decoded_or_rejected_with_a_printable_reason(p
     for each in rejected:
         assert each.reason.isprintable()
         each.reason.encode()
-    for text in (*readings.sensor_id, *readings.sensor_type, *readings.location, *readings.unit):
+    texts = (readings.sensor_id, readings.sensor_type, readings.location, readings.unit)
+    for text in (text for column in texts for text in column.to_pylist()):
         assert "\0" not in text
         text.encode()
 
@@ -175,3 +178,94 @@ def test_times_read_together_are_the_times_read_one_by_one(texts):
     got = zip(readings.position.tolist(), readings.timestamp_us.tolist(), strict=True)
     assert dict(got) == expected
     assert {r.reason_code for r in rejected} <= {"bad_timestamp"}
+
+
+_PIECES = [
+    *(
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b'"',
+        b",",
+        b":",
+        b" ",
+        b"\n",
+        b"\t",
+        b"\0",
+        b"\x01",
+        b"\xff",
+        b"\xc2",
+    ),
+    *(
+        b"\xed\xa0\x80",
+        b"\xef\xbb\xbf",
+        b"/**/",
+        b"NaN",
+        b"-Infinity",
+        b"null",
+        b"true",
+        b"1e400",
+        b"1e-400",
+    ),
+    *(
+        b"-0",
+        b"0",
+        b"01",
+        b".5",
+        b"5.",
+        b"+1",
+        b"E5",
+        b"21.5",
+        b'"21.5"',
+        b"0.1e1",
+        b"\\u00b0",
+        b"\\",
+        b"x" * 101,
+    ),
+    *(
+        b'"unit":"g",',
+        b',"unit":"g"',
+        b',"note":1',
+        "°".encode(),
+        "€".encode() * 21,
+        b"}{",
+        b"}\n{",
+    ),
+]
+
+
+@st.composite
+def messages_together(draw):
+    """Messages as services write them, some with pieces put in, cut out, or moved to the next."""
+    payloads = []
+    for _ in range(draw(st.integers(1, 4))):
+        names = draw(st.permutations(list(GOOD)))
+        separators = draw(st.sampled_from([(",", ":"), (", ", ": "), (" ,\n ", " : ")]))
+        fields = {**GOOD, "value": draw(st.floats() | st.integers() | st.just(21.5))}
+        ordered = {name: fields[name] for name in names}
+        text = json.dumps(ordered, ensure_ascii=False, separators=separators).encode()
+        for _ in range(draw(st.integers(0, 2))):
+            at = draw(st.integers(0, len(text)))
+            cut = draw(st.sampled_from([0, 0, 1, 5]))
+            text = text[:at] + draw(st.sampled_from(_PIECES)) + text[at + cut :]
+        payloads.append(text)
+    if len(payloads) > 1 and draw(st.booleans()):
+        both = payloads[0] + draw(st.sampled_from([b"", b"\n"])) + payloads[1]
+        at = draw(st.integers(0, len(both)))
+        payloads[:2] = [both[:at], both[at:]]
+    return payloads
+
+
+@given(messages_together())
+def test_messages_parsed_together_are_the_messages_parsed_one_by_one(payloads):
+    together = decoding._parse_together(payloads)
+    assert together is None or together == decoding._parse_in_chunks(payloads)[0]
+
+
+@given(st.lists(st.floats(-99999999.99, 99999999.99), min_size=1))
+def test_good_plain_messages_are_parsed_together(values):
+    payloads = [encode_reading(Reading(**{**GOOD, "timestamp": NOON, "value": v})) for v in values]
+    together = decoding._parse_together(payloads)
+    assert together is not None
+    assert together == decoding._parse_in_chunks(payloads)[0]

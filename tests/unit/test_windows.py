@@ -2,11 +2,12 @@ import statistics
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.reading import Readings
+from pipeline.decoding import Readings
 from pipeline.windows import (
     BASELINE_MIN_READINGS,
     Partial,
@@ -27,13 +28,13 @@ def readings(*rows, group=("Laboratory", "co2")):
     seconds, values, flags, groups = zip(*full, strict=True) if full else ((), (), (), ())
     return Readings(
         np.arange(len(full), dtype=np.int64),
-        ["s"] * len(full),
-        [g[1] for g in groups],
-        [g[0] for g in groups],
+        pa.array(["s"] * len(full), pa.string()),
+        pa.array([g[1] for g in groups], pa.string()),
+        pa.array([g[0] for g in groups], pa.string()),
         np.array(values, dtype=np.int64),
         np.array([round(s * SECOND) for s in seconds], dtype=np.int64),
         np.array(flags, dtype=np.bool_),
-        [""] * len(full),
+        pa.array([""] * len(full), pa.string()),
     )
 
 
