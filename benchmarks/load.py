@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 import time
 from collections.abc import Callable
@@ -87,19 +88,27 @@ def _add_latency(report: Report, name: str, milliseconds: list[float]) -> None:
 
 
 def together(bed: Testbed, script: str, number: int, count: int) -> float:
-    """Let so many instances of a service work a backlog off; return their rate."""
+    """Let so many instances of a service work a backlog off; return their rate, once all do."""
     topic = bed.filled_topic(count, partitions=12)
     with bed.database() as url, ExitStack() as stack:
         processes: list[Measured] = []
         for _ in range(number):
             processes.append(stack.enter_context(bed.start_service(script, topic, url)))
+        while not all(map(_has_share, processes)):
+            time.sleep(0.1)
         return work_off(url, SCRIPTS[script], count, processes).rate
+
+
+def _has_share(process: Measured) -> bool:
+    process.require_alive()
+    return re.search(r"partitions_assigned partitions=\d", process.output()) is not None
 
 
 def scaling(bed: Testbed, report: Report, quick: bool) -> None:
     """Measure consumer and stream processor in 1, 2 and 4 instances."""
-    count = 500_000 if quick else 2_000_000
     for script, group in SCRIPTS.items():
+        # So many that there is enough left when the last instance has its share.
+        count = (3_000_000 if script == "consumer.py" else 6_000_000) // (2 if quick else 1)
         alone = 0.0
         for number in (1, 2, 4):
             rate = together(bed, script, number, count)

@@ -262,6 +262,8 @@ def work_off(url: str, group: str, count: int, processes: list[Measured]) -> Run
             done, now_s = cursor.fetchone()[0], time.monotonic()
             if done and not begun_s:
                 begun_s, begun_at = now_s, done
+                if begun_at >= count * NEARLY_ALL:
+                    raise RuntimeError(f"{count} messages are too few to measure {group}")
                 cpu_before = sum(p.sample().cpu_s for p in processes)
             if done >= count * NEARLY_ALL and not ended_s:
                 ended_s, ended_at = now_s, done
