@@ -53,9 +53,9 @@ SURPRISE_UNIT = 0.5
 OUT, WIDEN_SHARE, WIDEN_GAIN, WIDEST = 3.5, 0.1, 0.001, 10.0
 # A sensor that hardly ever changes is not stuck when it does not.
 MOSTLY_STILL = 0.9
-# A reading enters the history unless value or deviation are beyond these. Beyond MOVED_LEVEL its
-# sensor counts as moved, though its readings enter: so a slow cycle is followed.
-ACCEPT_VALUE, ACCEPT_STD, MOVED_LEVEL = 3.5, 4.0, 3.5
+# A reading enters the history unless value, rolling mean or deviation are beyond these: a drift
+# must not become its own baseline.
+ACCEPT_VALUE, ACCEPT_MEAN, ACCEPT_STD = 3.5, 3.5, 4.0
 # The baseline leaves out the latest accepted readings, once there are DELAY_FROM: the beginning of
 # a drift must not become what the rest of it is compared with.
 DELAY, DELAY_FROM = 20, 60
@@ -63,12 +63,18 @@ DELAY, DELAY_FROM = 20, 60
 # what its median says.
 TAILS = ((0.9, 1.645), (0.97, 2.17))
 TAIL_LIMIT = 2.0
+# Some sensors wander: a day's cycle read every 10 s moves by deviations while a baseline lasts. A
+# deviation counts by how far off its baseline the sensor usually is, events or not: WANDER_SHARE of
+# the distances of its last WANDER_BLOCKS blocks (their medians) are below WANDER_NORMAL standard
+# deviations. Only what is more than WANDER_DOUBT times what its noise explains is wander, and of
+# that WANDER_WEIGHT: all of it would hide shifts in it.
+WANDER_BLOCKS, WANDER_SHARE, WANDER_NORMAL = 64, 0.6, 0.8416
+WANDER_DOUBT, WANDER_WEIGHT = 1.3, 0.6
 # Accepted readings a sensor needs before it has a baseline of its own.
 MIN_HISTORY = BLOCK
 # A reading whose feature is beyond this is kept out of the rolling statistics.
 EXCLUDE_BEYOND = 3.5
-# So many more readings excluded, or on a moved level, than steady ones: what the sensor does now
-# is its new normal.
+# So many more readings not accepted than accepted: what the sensor does now is its new normal.
 REBASELINE_AFTER = 100
 # What a new baseline is taken from: the last readings, whatever they were.
 RECENT = 32
@@ -105,12 +111,14 @@ class SensorStates:
         Last readings, accepted or not, likewise.
     trail : array (sensors, NEIGHBOURS)
         Last readings that were no outliers by themselves, likewise.
+    astray : array (sensors, WANDER_BLOCKS)
+        How far the median of each of the last blocks was off the baseline, likewise.
     seen : array of int
         Readings seen.
     last : array of int
         Number of its last reading among those of its type; kept by the detector.
     excluded : array of int
-        Readings excluded or on a moved level less steady ones since, not below 0.
+        Readings not accepted less those accepted since, not below 0.
     median, scale, step_scale, mean_scale, residual_scale, range_usual, still_surprise : array
         The baseline: centre and robust deviation of values, of steps between neighbours, of short
         means around the centre, of residuals; usual range of three neighbours; surprise of a
@@ -126,6 +134,7 @@ class SensorStates:
     history: Floats
     recent: Floats
     trail: Floats
+    astray: Floats
     seen: Ints
     last: Ints
     excluded: Ints
@@ -150,6 +159,7 @@ class SensorStates:
             history=np.full((sensors, history_size), np.nan),
             recent=np.full((sensors, RECENT), np.nan),
             trail=np.full((sensors, NEIGHBOURS), np.nan),
+            astray=np.full((sensors, WANDER_BLOCKS), np.nan),
             seen=np.zeros(sensors, dtype=np.int64),
             last=np.zeros(sensors, dtype=np.int64),
             excluded=np.zeros(sensors, dtype=np.int64),
@@ -269,12 +279,12 @@ def _advance(states: SensorStates, block: Floats) -> tuple[Floats, Bools]:
     """Return vectors and acceptance of one block a sensor; NaN pads shorter blocks on the right."""
     present = ~np.isnan(block)
     lengths = present.sum(axis=1)
-    vectors, usable, accepted, steady = _vectors(states, block, present)
+    vectors, usable, accepted = _vectors(states, block, present)
     _append(states.recent, block, lengths)
     _append(states.trail, _picked_first(block, usable), usable.sum(axis=1))
     _append(states.history, _picked_first(block, accepted), accepted.sum(axis=1))
-    unsteady = lengths - 2 * steady.sum(axis=1)
-    states.excluded[...] = np.maximum(states.excluded + unsteady, 0)
+    more = lengths - 2 * accepted.sum(axis=1)
+    states.excluded[...] = np.maximum(states.excluded + more, 0)
     out = (np.abs(vectors[..., _WIDENED]) > OUT).any(axis=2) & present
     states.out += out.sum(axis=1)
     states.seen += lengths
@@ -287,10 +297,8 @@ def _advance(states: SensorStates, block: Floats) -> tuple[Floats, Bools]:
     return vectors, accepted
 
 
-def _vectors(
-    states: SensorStates, block: Floats, present: Bools
-) -> tuple[Floats, Bools, Bools, Bools]:
-    """Return vectors, and which readings are usable, accepted, accepted on an unmoved level."""
+def _vectors(states: SensorStates, block: Floats, present: Bools) -> tuple[Floats, Bools, Bools]:
+    """Return vectors, and which readings are usable, which accepted."""
     median = states.median[:, None]
     deviation = (block - median) / states.scale[:, None]
     still = _stillness(states, block, present)
@@ -319,10 +327,11 @@ def _vectors(
     # A window not filled yet says nothing.
     vectors[np.isnan(vectors) & known[..., None]] = 0.0
     np.clip(vectors, -LIMIT, LIMIT, out=vectors)
-    beyond = (np.abs(vectors[..., [VALUE, STD]]) > [ACCEPT_VALUE, ACCEPT_STD]).any(axis=2)
+    limits = [ACCEPT_VALUE, ACCEPT_MEAN, ACCEPT_STD]
+    beyond = (np.abs(vectors[..., [VALUE, MEAN, STD]]) > limits).any(axis=2)
     beyond |= vectors[..., RANGE] < -EXCLUDE_BEYOND
     accepted = present & ~(beyond & known)
-    return vectors, usable, accepted, accepted & ~(np.abs(vectors[..., MEAN]) > MOVED_LEVEL)
+    return vectors, usable, accepted
 
 
 def _stillness(states: SensorStates, block: Floats, present: Bools) -> Floats:
@@ -387,6 +396,8 @@ def _append(window: Floats, block: Floats, counts: Ints) -> None:
 
 def _rebaseline(states: SensorStates) -> None:
     """Take the baseline anew: of accepted readings, or of the last ones after a long exclusion."""
+    off = np.abs(_quantile(states.recent[:, -BLOCK:], 0.5) - states.median)
+    _append(states.astray, off[:, None], (~np.isnan(off)).astype(np.int64))
     moved = states.excluded >= REBASELINE_AFTER
     if moved.any():
         states.history[moved] = np.nan
@@ -408,7 +419,9 @@ def _rebaseline(states: SensorStates) -> None:
     floor = np.maximum(floor, np.abs(median) * 1e-5)
     scale = _robust_scale(np.abs(history - median[:, None]), floor)
     means = _short_means(history, LEVEL_WINDOW)
-    mean_scale = _robust_scale(np.abs(means - median[:, None]) / scale[:, None], LEVEL_WINDOW**-0.5)
+    mean_scale = _robust_scale(np.abs(means - median[:, None]), scale * LEVEL_WINDOW**-0.5)
+    wander = _wander(states.astray[enough], mean_scale)
+    scale = np.hypot(scale, wander)
     residuals = np.abs(history[:, NEIGHBOURS:] - _short_means(history, NEIGHBOURS)[:, :-1])
     lows = np.minimum(np.minimum(history[:, 2:], history[:, 1:-1]), history[:, :-2])
     highs = np.maximum(np.maximum(history[:, 2:], history[:, 1:-1]), history[:, :-2])
@@ -417,11 +430,18 @@ def _rebaseline(states: SensorStates) -> None:
     states.median[enough] = median
     states.scale[enough] = scale
     states.step_scale[enough] = _robust_scale(steps, floor)
-    states.mean_scale[enough] = mean_scale
+    states.mean_scale[enough] = np.hypot(mean_scale, wander) / scale
     states.residual_scale[enough] = _robust_scale(residuals, floor)
     states.range_usual[enough] = np.maximum(_quantile(highs - lows, 0.5), floor)
     surprise = SURPRISE_UNIT * -np.log((same + 0.5) / (pairs + 1.0))
     states.still_surprise[enough] = np.where(same < MOSTLY_STILL * pairs, surprise, 0.0)
+
+
+def _wander(astray: Floats, mean_scale: Floats) -> Floats:
+    """Return how far sensors usually are off their baseline beyond what their noise explains."""
+    off = np.nan_to_num(_quantile(astray, WANDER_SHARE)) / WANDER_NORMAL
+    square = np.maximum(off**2 - (WANDER_DOUBT * mean_scale) ** 2, 0.0)
+    return np.asarray(WANDER_WEIGHT * np.sqrt(square))
 
 
 def _instrument_step(recent: Floats) -> Floats:

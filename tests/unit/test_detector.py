@@ -122,6 +122,34 @@ def test_a_new_level_becomes_normal_after_a_while():
     assert verdicts.is_anomaly[rows[-200:]].mean() < 0.1
 
 
+def far_out(change, sensors=20):
+    """Which of each sensor's readings, white noise around what changes so, are far out."""
+    readings = len(change)
+    noise = np.random.default_rng(5).standard_normal((readings, sensors))
+    values = np.round(200 + change[:, None] + noise, 2).ravel()
+    slots = np.tile(np.arange(sensors), readings)
+    states = SensorStates.empty(sensors, 100)
+    found = compute_features(states, slots, values, np.full(len(values), START_US))
+    return (exceedance(found.vectors) > 3.5).reshape(readings, sensors)
+
+
+def test_a_sensor_that_always_wanders_is_not_out_of_its_bands():
+    wave = 8 * np.sin(np.arange(3000) * 2 * np.pi / 500)
+    assert far_out(wave)[500:].mean() < 0.02
+
+
+def test_a_drift_does_not_become_its_own_baseline():
+    drift = np.arange(1, 121) * 6 / 120
+    out = far_out(np.concatenate([np.zeros(1080), drift]))
+    assert out[-120:].mean() > 0.6 and out[-60:].mean() > 0.95
+
+
+def test_one_event_does_not_make_a_sensor_a_wanderer():
+    shift, calm = np.full(60, 6.0), np.zeros(600)
+    out = far_out(np.concatenate([calm, shift, calm, shift]))
+    assert out[-60:].mean() > 0.95
+
+
 def test_types_do_not_influence_each_other():
     ids, values, times = stream(1200)
     alone = judge(AnomalyDetector(SMALL), ids, values, times)
