@@ -10,7 +10,15 @@ from sklearn.ensemble import IsolationForest
 
 from pipeline.bands import describe, exceedance
 from pipeline.detector import AnomalyDetector, DetectorSettings
-from pipeline.features import FEATURE_NAMES, RANGE, STD, VALUE, SensorStates, compute_features
+from pipeline.features import (
+    FEATURE_NAMES,
+    RANGE,
+    STD,
+    VALUE,
+    SensorStates,
+    compute_features,
+    slope,
+)
 from pipeline.forest import Forest
 
 START_US = 1_767_225_600_000_000
@@ -122,15 +130,31 @@ def test_a_new_level_becomes_normal_after_a_while():
     assert verdicts.is_anomaly[rows[-200:]].mean() < 0.1
 
 
-def far_out(change, sensors=20):
-    """Which of each sensor's readings, white noise around what changes so, are far out."""
+def moving(change, sensors=20):
+    """Readings of white noise around a level that changes so; states, and which are far out."""
     readings = len(change)
     noise = np.random.default_rng(5).standard_normal((readings, sensors))
     values = np.round(200 + change[:, None] + noise, 2).ravel()
     slots = np.tile(np.arange(sensors), readings)
     states = SensorStates.empty(sensors, 100)
     found = compute_features(states, slots, values, np.full(len(values), START_US))
-    return (exceedance(found.vectors) > 3.5).reshape(readings, sensors)
+    return states, (exceedance(found.vectors) > 3.5).reshape(readings, sensors)
+
+
+def far_out(change):
+    return moving(change)[1]
+
+
+def test_a_steady_trend_is_followed():
+    states, out = moving(0.03 * np.arange(2000))
+    assert np.abs(slope(states) - 0.03).max() < 0.01
+    assert out[1000:].mean() < 0.01
+
+
+@pytest.mark.parametrize("amplitude", [0, 5])
+def test_neither_noise_nor_a_short_cycle_is_a_trend(amplitude):
+    states, _ = moving(amplitude * np.sin(np.arange(1000) * 2 * np.pi / 120))
+    assert (slope(states) == 0).all()
 
 
 def test_a_sensor_that_always_wanders_is_not_out_of_its_bands():
