@@ -46,7 +46,7 @@ class DetectorSettings:
         Seed of the forests.
     forget_readings : int
         A sensor that has not been seen while its type had so many readings starts anew. It bounds
-        the sensors remembered of a type (some 1.7 kB each), whatever passes by.
+        the sensors remembered of a type (some 1.8 kB each), whatever passes by.
     """
 
     contamination: float = 0.05
