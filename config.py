@@ -200,6 +200,12 @@ class Settings:
         _between(int, 10, 10_000),
         "readings per sensor behind its features",
     )
+    detector_forget_readings: int = _setting(
+        "DETECTOR_FORGET_READINGS",
+        5_000,
+        _between(int, 100, 10_000_000),
+        "readings of its type after which an unseen sensor starts anew; bounds memory",
+    )
     detector_poll_seconds: float = _setting(
         "DETECTOR_POLL_SECONDS",
         0.25,

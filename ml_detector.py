@@ -58,6 +58,7 @@ def detector_settings(settings: Settings) -> DetectorSettings:
         retrain_seconds=settings.detector_retrain_seconds,
         history_size=settings.detector_history_size,
         seed=settings.detector_seed,
+        forget_readings=settings.detector_forget_readings,
     )
 
 

@@ -111,11 +111,14 @@ class AnomalyDetector:
     def _let_go(self) -> None:
         """Free the slots of sensors that would start anew anyway."""
         for model in self._types.values():
-            names = list(model.slots)
-            slots = as_slots([model.slots[name] for name in names])
-            unseen = model.readings - self._states.last[slots]
-            for place in np.flatnonzero(unseen > self.settings.forget_readings).tolist():
-                self._free.append(model.slots.pop(names[place]))
+            self._let_go_of(model)
+
+    def _let_go_of(self, model: TypeModel) -> None:
+        names = list(model.slots)
+        slots = as_slots([model.slots[name] for name in names])
+        unseen = model.readings - self._states.last[slots]
+        for place in np.flatnonzero(unseen > self.settings.forget_readings).tolist():
+            self._free.append(model.slots.pop(names[place]))
 
     def _slots(
         self, sensor_types: Sequence[str], sensor_ids: Sequence[str]
@@ -142,8 +145,8 @@ class AnomalyDetector:
     def _new_slot(self) -> int:
         if not self._free:
             size = len(self._states)
-            self._states = self._states.grown(2 * size)
-            self._free = list(range(2 * size - 1, size - 1, -1))
+            self._states.grow(max(64, size // 4))
+            self._free = list(range(len(self._states) - 1, size - 1, -1))
         slot = self._free.pop()
         self._states.put(as_slots([slot]), SensorStates.empty(1, self.settings.history_size))
         return slot
@@ -157,13 +160,15 @@ class AnomalyDetector:
     def save(self, sensor_type: str) -> bytes:
         """Return the state of a sensor type: numpy's npz format, no pickle."""
         model = self._types.get(sensor_type) or TypeModel(sensor_type, self.settings, self._clock)
+        self._let_go_of(model)
         names = list(model.slots)
         arrays = self._states.take(as_slots([model.slots[name] for name in names])).arrays()
         text = np.frombuffer("\0".join(names).encode(), dtype=np.uint8)
         buffer = io.BytesIO()
         states: dict[str, Any] = {f"s_{k}": v for k, v in arrays.items()}
         version = np.array(STATE_VERSION)
-        np.savez(buffer, version=version, sensors=text, **(states | model.save()))
+        # Of sensors seen once or twice most is empty.
+        np.savez_compressed(buffer, version=version, sensors=text, **(states | model.save()))
         return buffer.getvalue()
 
     def restore(self, sensor_type: str, state: bytes) -> bool:

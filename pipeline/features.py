@@ -203,11 +203,12 @@ class SensorStates:
         for name, array in self.arrays().items():
             array[rows] = getattr(states, name)
 
-    def grown(self, sensors: int) -> SensorStates:
-        """Return a copy with room for so many sensors."""
-        larger = SensorStates.empty(sensors, self.history.shape[1])
-        larger.put(np.arange(len(self)), self)
-        return larger
+    def grow(self, sensors: int) -> None:
+        """Make room for so many sensors more."""
+        more = SensorStates.empty(sensors, self.history.shape[1])
+        # One after the other: not all of it twice in memory.
+        for name, array in self.arrays().items():
+            setattr(self, name, np.concatenate([array, getattr(more, name)]))
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ class DetectorSettings:
         Seed of the forests.
     forget_readings : int
         A sensor that has not been seen while its type had so many readings starts anew. It bounds
-        the sensors remembered of a type (some 1.8 kB each), whatever passes by.
+        the sensors remembered of a type (some 1.9 kB each), whatever passes by.
     """
 
     contamination: float = 0.05
@@ -54,7 +54,7 @@ class DetectorSettings:
     retrain_seconds: float = 300.0
     history_size: int = 100
     seed: int = 42
-    forget_readings: int = 100_000
+    forget_readings: int = 5_000
 
 
 @dataclass(frozen=True)

@@ -233,6 +233,9 @@ def test_memory_is_bounded_whatever_passes_by():
         ids = [f"s{first + i}" for i in range(500)]
         judge(detector, ids, np.full(500, 20.0), START_US + np.arange(first, first + 500))
     assert len(detector.sensors("t")) <= 1024
+    saved = detector.save("t")
+    assert len(detector.sensors("t")) <= 900  # only those that would not start anew
+    assert len(saved) < 100_000
 
 
 @given(
