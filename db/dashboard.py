@@ -125,7 +125,7 @@ def series(database: Database, selection: Selection) -> Rows:
         database,
         "SELECT sensor_type, location,"
         " date_bin(make_interval(secs => %(step)s), timestamp, '2000-01-01') AS time,"
-        " avg(value)::float AS mean FROM sensor_readings"
+        " avg(value::float8) AS mean FROM sensor_readings"
         f" WHERE{IN_RANGE} GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 LIMIT 20000",
         selection.parameters | {"step": max(1, round(selection.seconds / MAX_POINTS))},
     )

@@ -125,8 +125,12 @@ def verdicts_for(seconds: float) -> str:
     return _MERGED_VERDICTS if _is_long(seconds) else "verdict_counts"
 
 
-# Enough memory to group a week of windows without sorting them on disk.
-_LIMITS = "SET LOCAL statement_timeout = '5s'; SET LOCAL work_mem = '32MB'"
+# Enough memory to group a week of windows without sorting them on disk; no parallel workers: they
+# take the processors from the services, and to start takes as long as most of this.
+_LIMITS = (
+    "SET LOCAL statement_timeout = '5s'; SET LOCAL work_mem = '32MB';"
+    " SET LOCAL max_parallel_workers_per_gather = 0"
+)
 
 
 def fetch(database: Database, statement: str, parameters: dict[str, Any] | None = None) -> Rows:
