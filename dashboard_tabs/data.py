@@ -19,7 +19,7 @@ import pandas as pd
 
 from db import dashboard as queries
 from db.connection import Database, DatabaseUnavailable
-from db.selecting import Rows, Selection
+from db.selecting import TEN_MINUTES, Rows, Selection, ten_minutes
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +76,11 @@ class Moment:
 
         A day or more begins on ten minutes: so many windows are merged then.
         """
-        start = (self.end - timedelta(minutes=minutes)).replace(second=0, microsecond=0)
-        start += timedelta(minutes=1 if minutes < 1440 else 10 - start.minute % 10)
+        start = self.end - timedelta(minutes=minutes)
+        if minutes < 1440:
+            start = start.replace(second=0, microsecond=0) + timedelta(minutes=1)
+        else:
+            start = ten_minutes(start) + TEN_MINUTES
         return Selection(start, self.end, location, sensor_type)
 
 

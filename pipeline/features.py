@@ -206,9 +206,9 @@ class SensorStates:
     def grow(self, sensors: int) -> None:
         """Make room for so many sensors more."""
         more = SensorStates.empty(sensors, self.history.shape[1])
-        # One after the other: not all of it twice in memory.
-        for name, array in self.arrays().items():
-            setattr(self, name, np.concatenate([array, getattr(more, name)]))
+        # One after the other, and by name: not all of it twice in memory.
+        for name in list(self.arrays()):
+            setattr(self, name, np.concatenate([getattr(self, name), getattr(more, name)]))
 
 
 @dataclass(frozen=True)
