@@ -20,13 +20,14 @@ from db.connection import Database, DatabaseUnavailable, RowExists
 from db.heartbeat import BackgroundReporter
 from db.partitions import Retention
 from db.predictions import StaleProgress
-from db.schema import prepare_database
+from db.schema import SchemaMismatch, prepare_database
 from pipeline.detector import DetectorSettings
 from service.cli import service_parser
 from service.lifecycle import (
     Heartbeat,
     Outage,
     StopSignal,
+    UserError,
     instance_name,
     one_line,
     refuse_set_back,
@@ -86,6 +87,8 @@ def run(
             scoring.pace(math.inf)
             scoring.reset()
             continue
+        except SchemaMismatch as problem:
+            raise UserError(problem) from problem
         except DatabaseUnavailable as problem:
             scoring.pace(math.inf)
             scoring.reset()

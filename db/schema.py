@@ -10,9 +10,14 @@ from db.connection import Cursor, Database, DatabaseUnavailable
 
 log = logging.getLogger(__name__)
 
-# File N of db/migrations brings version N-1 to version N.
-SCHEMA_VERSION = 3
+# A number is never used twice. File N_*.sql of db/migrations brings version N-1 to version N.
+SCHEMA_VERSION = 4
 _HERE = Path(__file__).parent
+MIGRATIONS = _HERE / "migrations"
+
+
+class SchemaMismatch(Exception):
+    """The database has a version that this program cannot work with; says what to do."""
 
 
 def prepare_database(database: Database) -> None:
@@ -22,6 +27,8 @@ def prepare_database(database: Database) -> None:
     ------
     DatabaseUnavailable
         When that is not possible now: try again.
+    SchemaMismatch
+        When only a person can help.
     """
     try:
         apply_schema(database)
@@ -41,10 +48,11 @@ def apply_schema(database: Database) -> None:
     ------
     DatabaseUnavailable
         Also when another process is at it: try again.
+    SchemaMismatch
+        When the version is newer than this program, or no migration leads on from it.
     """
     with database.transaction() as tx:
-        version = _version(tx)
-        if version >= SCHEMA_VERSION and partitions.are_ahead(tx, partitions.today_of(tx)):
+        if not _steps_after(_version(tx)) and partitions.are_ahead(tx, partitions.today_of(tx)):
             return
         # Not waited for: who waits too long for a lock ends the session that has it.
         tx.execute("SELECT pg_try_advisory_xact_lock(%s)", (partitions.LOCK_KEY,))
@@ -76,5 +84,17 @@ def _version(tx: Cursor) -> int:
 def _steps_after(version: int) -> list[Path]:
     if version == 0:
         return [_HERE / "schema.sql"]
-    migrations = sorted((_HERE / "migrations").glob("[0-9]*.sql"))
-    return [m for m in migrations if version < int(m.name.split("_")[0]) <= SCHEMA_VERSION]
+    if version > SCHEMA_VERSION:
+        raise SchemaMismatch(
+            f"the database has schema version {version}, newer than this program's"
+            f" {SCHEMA_VERSION}: update the program, or name another database in DATABASE_URL"
+        )
+    known = {int(path.name.split("_")[0]): path for path in MIGRATIONS.glob("[0-9]*.sql")}
+    wanted = range(version + 1, SCHEMA_VERSION + 1)
+    if missing := [number for number in wanted if number not in known]:
+        raise SchemaMismatch(
+            f"the database has schema version {version}, this program needs {SCHEMA_VERSION}, and"
+            f" there is no migration to version {missing[0]}: drop the database, or name another in"
+            " DATABASE_URL; the services create it and fill it from the topic"
+        )
+    return [known[number] for number in wanted]

@@ -1,4 +1,4 @@
--- The whole schema, version 3. Safe to apply again; applied by whichever service comes first (db/schema.py).
+-- The whole schema, version 4. Safe to apply again; applied by whichever service comes first (db/schema.py).
 -- All TIMESTAMP columns hold UTC. "Reading" is one measured value of one sensor at one event time.
 
 -- ---------------------------------------------------------------------------------------------- sources

@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from config import Settings
 from db.connection import Database, DatabaseUnavailable
-from db.schema import apply_schema
+from db.schema import SchemaMismatch, apply_schema
 from local_stack.infrastructure import LOCAL_DIRECTORY, Infrastructure, Ports
 from local_stack.interrupts import Interrupts
 from local_stack.processes import PortTaken, Report, require_free
@@ -66,7 +66,7 @@ def run_demo(settings: Settings, given: Mapping[str, str], stop: Interrupts) -> 
     Raises
     ------
     UserError
-        For a taken port or a broker that cannot be had.
+        For a taken port, a broker that cannot be had, or a database of another version.
     StartFailed
         When Kafka or PostgreSQL does not come up.
     """
@@ -101,10 +101,18 @@ def require_dashboard_port(port: int) -> None:
 
 
 def prepare_database(database_url: str, report: Report) -> None:
-    """Apply the schema; a database that does not answer yet is left to the services."""
+    """Apply the schema; a database that does not answer yet is left to the services.
+
+    Raises
+    ------
+    UserError
+        For a database of another version.
+    """
     try:
         with Database(database_url, "local_stack") as database:
             apply_schema(database)
         report("the schema is applied")
+    except SchemaMismatch as problem:
+        raise UserError(problem) from problem
     except DatabaseUnavailable as problem:
         report(f"the database does not answer yet, the services will wait: {one_line(problem)}")

@@ -43,7 +43,7 @@ from broker.topics import (
 )
 from db.connection import Cursor, Database, DatabaseUnavailable, RowExists
 from db.offsets import Checkpoint, Position, StaleCheckpoint, register_sources
-from db.schema import prepare_database
+from db.schema import SchemaMismatch, prepare_database
 from service.lifecycle import (
     Heartbeat,
     Outage,
@@ -140,7 +140,8 @@ def run_stream(
     Raises
     ------
     UserError
-        When only a person can help: a refused setting, a log shorter than what was stored.
+        When only a person can help: a refused setting, a log shorter than what was stored, a
+        database of another version.
     """
     try:
         admin = admin_client(stream.kafka)
@@ -166,6 +167,8 @@ def run_stream(
                 log.warning("topic_changed topic=%s reason=%s", topic.name, one_line(change))
     except BrokerMisconfigured as problem:
         raise UserError(f"Kafka refuses: {problem}; check the KAFKA_ settings") from problem
+    except SchemaMismatch as problem:
+        raise UserError(problem) from problem
     except OffsetBeyondEnd as problem:
         raise UserError(
             f"{problem}: the topic has lost messages that were stored from it. Nothing was changed."

@@ -1,4 +1,4 @@
-"""Partitions come and go while others write and read; older databases get them without a loss."""
+"""Partitions come and go while others write and read."""
 
 import threading
 from contextlib import closing
@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import psycopg2
 import pytest
 
-from db import aggregates, partitions, schema
-from db.connection import Database, DatabaseUnavailable, RowExists
+from db import aggregates, partitions
+from db.connection import Database, DatabaseUnavailable
 from db.partitions import PARTITIONED, Retention, look_after
 from db.times import to_timestamp
 from pipeline.windows import WindowKey
@@ -27,30 +27,6 @@ PREDICTIONS = (
     " rule_based_anomaly, source_id, log_offset) SELECT sensor_id, sensor_type, location, value,"
     " timestamp, anomaly, source_id, log_offset FROM sensor_readings"
 )
-# What version 2 had where version 3 has partitions.
-VERSION_2 = """
-DROP TABLE sensor_readings, ml_anomaly_predictions, sensors, merged_aggregates, merged_verdicts;
-CREATE TABLE sensor_readings (id BIGINT GENERATED ALWAYS AS IDENTITY, sensor_id VARCHAR(100) NOT NULL,
- sensor_type VARCHAR(50) NOT NULL, location VARCHAR(100) NOT NULL, value NUMERIC(10,2) NOT NULL,
- timestamp TIMESTAMP NOT NULL, anomaly BOOLEAN NOT NULL, unit VARCHAR(20) NOT NULL,
- created_at TIMESTAMP NOT NULL DEFAULT (clock_timestamp() AT TIME ZONE 'UTC'),
- source_id INTEGER NOT NULL, log_offset BIGINT NOT NULL,
- CONSTRAINT sensor_readings_pkey PRIMARY KEY (source_id, log_offset));
-CREATE INDEX sensor_readings_timestamp ON sensor_readings (timestamp);
-CREATE INDEX sensor_readings_sensor ON sensor_readings (sensor_id, timestamp);
-COMMENT ON COLUMN sensor_readings.value IS 'Measured value in unit.';
-CREATE TABLE ml_anomaly_predictions (id BIGINT GENERATED ALWAYS AS IDENTITY,
- sensor_id VARCHAR(100) NOT NULL, sensor_type VARCHAR(50) NOT NULL, location VARCHAR(100) NOT NULL,
- value NUMERIC(10,2) NOT NULL, timestamp TIMESTAMP NOT NULL, is_anomaly BOOLEAN,
- anomaly_score NUMERIC(10,6), rule_based_anomaly BOOLEAN NOT NULL,
- created_at TIMESTAMP NOT NULL DEFAULT (clock_timestamp() AT TIME ZONE 'UTC'), reason TEXT,
- source_id INTEGER NOT NULL, log_offset BIGINT NOT NULL,
- CONSTRAINT ml_anomaly_predictions_pkey PRIMARY KEY (source_id, log_offset));
-CREATE INDEX ml_anomaly_predictions_timestamp ON ml_anomaly_predictions (timestamp);
-CREATE INDEX ml_anomaly_predictions_anomalies ON ml_anomaly_predictions (timestamp) WHERE is_anomaly;
-UPDATE schema_version SET version = 2;
-"""  # noqa: E501
-VERSION_1 = "DROP TABLE verdict_counts; UPDATE schema_version SET version = 1"
 FILL_OLD = (
     f"INSERT INTO sensor_readings ({COLUMNS}) SELECT 's-' || i % 3, 'co2', 'Lab', i,"
     " '2026-01-01'::timestamp + i * interval '1 h', false, 'ppm', 1, i"
@@ -63,10 +39,6 @@ KEEP = Retention(days=5)
 
 def readings(day, first, last):
     return READINGS.format(columns=COLUMNS, day=day, first=first, last=last)
-
-
-def files(query, tables):
-    return [query("SELECT pg_relation_filenode(%s)", table)[0][0] for table in tables]
 
 
 def size(query):
@@ -95,44 +67,6 @@ def grown(database, query):
         " FROM unnest(ARRAY['co2', 'pressure']) AS t",
         TODAY,
         TODAY,
-    )
-
-
-@pytest.mark.parametrize("version", [1, 2])
-def test_an_older_database_is_migrated_without_a_loss_or_a_rewritten_row(
-    version, database_url, database, query
-):
-    query(VERSION_2)
-    if version == 1:
-        query(VERSION_1)
-    query(FILL_OLD)
-    query(PREDICTIONS)
-    before = [query(f"SELECT * FROM {table} ORDER BY log_offset") for table in PARTITIONED]
-    old_files = files(query, PARTITIONED)
-    with Database(database_url, "test") as another:
-        schema.apply_schema(another)
-    with database.transaction() as tx:
-        firsts = [next(iter(partitions.partitions(tx, table))) for table in PARTITIONED]
-    assert files(query, firsts) == old_files
-    after = [query(f"SELECT * FROM {table} ORDER BY log_offset") for table in PARTITIONED]
-    assert [[row[:-1] for row in rows] for rows in after] == before
-    assert {row[-1] for rows in after for row in rows} == {TODAY}
-    for statement in (FILL_OLD, PREDICTIONS):
-        with pytest.raises(RowExists):
-            query(statement)
-    query(readings(TODAY, 6001, 6001))
-    assert query("SELECT id > 5000 FROM sensor_readings WHERE log_offset = 6001") == [(True,)]
-    assert query("SELECT sensor_id, value::int FROM sensors ORDER BY 1") == [
-        ("s-0", 4998),
-        ("s-1", 4999),
-        ("s-2", 5000),
-    ]
-    for table in (*PARTITIONED, "sensors"):
-        assert query("SELECT has_table_privilege('iot_dashboard', %s, 'SELECT')", table)[0][0]
-    comment = "SELECT col_description('sensor_readings'::regclass, 5)"
-    assert query(comment) == [("Measured value in unit.",)]
-    assert query("SELECT sum(without_verdict) FROM verdict_counts") == (
-        [(5000,)] if version == 1 else [(None,)]
     )
 
 

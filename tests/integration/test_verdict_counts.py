@@ -1,37 +1,11 @@
-"""Verdicts are counted with the predictions, each once, and older databases catch up."""
+"""Verdicts are counted with the predictions, each once."""
 
 import numpy as np
 import pytest
 
-from db import schema, verdict_counts
-from db.connection import Database
+from db import verdict_counts
 
 pytestmark = pytest.mark.integration
-
-PREDICTIONS = """
-INSERT INTO ml_anomaly_predictions (sensor_id, sensor_type, location, value, timestamp, is_anomaly,
- anomaly_score, rule_based_anomaly, source_id, log_offset) VALUES
- ('s', 'co2', 'Lab', 1, '2026-01-01 10:00:59', NULL, NULL, false, 1, 0),
- ('s', 'co2', 'Lab', 1, '2026-01-01 10:01:00', true, -0.6, true, 1, 1),
- ('s', 'co2', 'Lab', 1, '2026-01-01 10:01:59', true, -0.6, false, 1, 2),
- ('s', 'co2', 'Lab', 1, '2026-01-01 10:01:59', false, -0.4, true, 1, 3),
- ('s', 'co2', 'Lab', 1, '2026-01-01 10:01:59', false, -0.4, false, 1, 4)
-"""
-
-
-def test_a_database_of_version_1_gets_the_counts_of_what_it_holds(database_url, query):
-    query("DROP TABLE verdict_counts, merged_verdicts")
-    query("UPDATE schema_version SET version = 1")
-    query(PREDICTIONS)
-    with Database(database_url, "test") as database:
-        schema.apply_schema(database)
-    counts = "SELECT neither, rule_only, ml_only, both_flag, without_verdict FROM verdict_counts"
-    assert query(f"{counts} ORDER BY minute") == [(0, 0, 0, 0, 1), (1, 1, 1, 1, 0)]
-    merged = counts.replace("verdict_counts", "merged_verdicts")
-    assert query(merged) == [(1, 1, 1, 1, 1)]
-    for table in ("verdict_counts", "merged_verdicts"):
-        granted = "SELECT has_table_privilege('iot_dashboard', %s, 'SELECT')"
-        assert query(granted, table) == [(True,)]
 
 
 def test_counts_add_up_over_batches_and_kinds(database):

@@ -12,9 +12,9 @@ from tests.conftest import CHECKOUT
 
 CEILINGS = {
     "producer": 4_642,
-    "consumer": 4_079,
-    "stream_processor": 4_151,
-    "ml_detector": 5_199,
+    "consumer": 4_102,
+    "stream_processor": 4_174,
+    "ml_detector": 5_222,
     "dashboard": 3_648,
 }
 
