@@ -56,12 +56,6 @@ MOSTLY_STILL = 0.9
 # A reading enters the history unless value, rolling mean or deviation are beyond these: a drift
 # must not become its own baseline.
 ACCEPT_VALUE, ACCEPT_MEAN, ACCEPT_STD = 3.5, 3.5, 4.0
-# The median is of readings long past: with a trend (a day's cycle read every 10 s) the sensor would
-# always be off it. So the trend, from the older half of a full history to the newer one, is
-# followed (as Holt's method does): smoothed by TREND_GAIN for each baseline, no steeper than
-# TREND_LIMIT scales a reading, and shrunk by its doubt: the variance of what it is the mean of,
-# times TREND_DOUBT since one history shares most readings with the next.
-TREND_GAIN, TREND_LIMIT, TREND_DOUBT = 0.05, 0.04, 0.3
 # The baseline leaves out the latest accepted readings, once there are DELAY_FROM: the beginning of
 # a drift must not become what the rest of it is compared with.
 DELAY, DELAY_FROM = 20, 60
@@ -69,11 +63,11 @@ DELAY, DELAY_FROM = 20, 60
 # what its median says.
 TAILS = ((0.9, 1.645), (0.97, 2.17))
 TAIL_LIMIT = 2.0
-# What no trend explains is wander: slow waves, a thermostat's cycle, the bends of the day's. A
-# deviation counts by how far off its baseline the sensor usually is, events or not: WANDER_SHARE of
-# the distances of its last WANDER_BLOCKS blocks (their medians) are below WANDER_NORMAL standard
-# deviations. Only what is more than WANDER_DOUBT times what its noise explains is wander, and of
-# that WANDER_WEIGHT: all of it would hide shifts in it.
+# Slow waves, a thermostat's cycle and the day's are wander. A deviation counts by how far off its
+# baseline the sensor usually is, events or not: WANDER_SHARE of the distances of its last
+# WANDER_BLOCKS blocks (their medians) are below WANDER_NORMAL standard deviations. Only what is
+# more than WANDER_DOUBT times what its noise explains is wander, and of that WANDER_WEIGHT: all of
+# it would hide shifts in it.
 WANDER_BLOCKS, WANDER_SHARE, WANDER_NORMAL = 64, 0.6, 0.8416
 WANDER_DOUBT, WANDER_WEIGHT = 1.3, 0.6
 # Accepted readings a sensor needs before it has a baseline of its own.
@@ -129,16 +123,12 @@ class SensorStates:
         The baseline: centre and robust deviation of values, of steps between neighbours, of short
         means around the centre, of residuals; usual range of three neighbours; surprise of a
         reading that equals the one before. NaN before the first.
-    trend, doubt : array
-        Mean and variance of the change a reading that successive histories show.
     spread, level : array
         Running values of the rolling standard deviation and of the rolling mean.
     still : array of int
         Length of the run of equal readings so far.
     width, out : array
         What bands are widened by, 1 or more; readings of the present block that were out of them.
-    absent : array of int
-        Readings of the present block that are not in the history.
     """
 
     history: Floats
@@ -155,14 +145,11 @@ class SensorStates:
     residual_scale: Floats
     range_usual: Floats
     still_surprise: Floats
-    trend: Floats
-    doubt: Floats
     spread: Floats
     level: Floats
     still: Ints
     width: Floats
     out: Ints
-    absent: Ints
 
     @classmethod
     def empty(cls, sensors: int, history_size: int) -> SensorStates:
@@ -177,14 +164,11 @@ class SensorStates:
             last=np.zeros(sensors, dtype=np.int64),
             excluded=np.zeros(sensors, dtype=np.int64),
             **unknown,
-            trend=np.zeros(sensors),
-            doubt=np.zeros(sensors),
             spread=np.zeros(sensors),
             level=np.zeros(sensors),
             still=np.zeros(sensors, dtype=np.int64),
             width=np.ones(sensors),
             out=np.zeros(sensors, dtype=np.int64),
-            absent=np.zeros(sensors, dtype=np.int64),
         )
 
     def __len__(self) -> int:
@@ -301,7 +285,6 @@ def _advance(states: SensorStates, block: Floats) -> tuple[Floats, Bools]:
     _append(states.trail, _picked_first(block, usable), usable.sum(axis=1))
     entering = accepted.sum(axis=1)
     _append(states.history, _picked_first(block, accepted), entering)
-    states.absent += lengths - entering
     states.excluded[...] = np.maximum(states.excluded + lengths - 2 * entering, 0)
     out = (np.abs(vectors[..., _WIDENED]) > OUT).any(axis=2) & present
     states.out += out.sum(axis=1)
@@ -317,9 +300,8 @@ def _advance(states: SensorStates, block: Floats) -> tuple[Floats, Bools]:
 
 def _vectors(states: SensorStates, block: Floats, present: Bools) -> tuple[Floats, Bools, Bools]:
     """Return vectors, and which readings are usable, which accepted."""
-    since = (states.seen[:, None] + np.arange(block.shape[1])) % BLOCK + 1
-    median = states.median[:, None] + slope(states)[:, None] * since
-    deviation = (block - median) / states.scale[:, None]
+    median, scale = states.median[:, None], states.scale[:, None]
+    deviation = (block - median) / scale
     still = _stillness(states, block, present)
     usable = present & ~((np.abs(deviation) > EXCLUDE_BEYOND) | (still > EXCLUDE_BEYOND))
     # The usable readings of the block, moved together behind those before it.
@@ -337,7 +319,7 @@ def _vectors(states: SensorStates, block: Floats, present: Bools) -> tuple[Float
     vectors = np.zeros((*block.shape, len(FEATURE_NAMES)))
     vectors[..., VALUE] = deviation
     vectors[..., RATE] = (block - previous[-1]) / states.step_scale[:, None]
-    before = (shifted - median) / states.scale[:, None]
+    before = (shifted - median) / scale
     vectors[..., MEAN] = _level(states, deviation, before, present)
     vectors[..., STD] = _spread(states, apart / states.residual_scale[:, None], present)
     wide = (spanned - states.range_usual[:, None]) / states.step_scale[:, None]
@@ -415,8 +397,7 @@ def _append(window: Floats, block: Floats, counts: Ints) -> None:
 
 def _rebaseline(states: SensorStates) -> None:
     """Take the baseline anew: of accepted readings, or of the last ones after a long exclusion."""
-    centre = states.median + slope(states) * BLOCK / 2
-    off = np.abs(_quantile(states.recent[:, -BLOCK:], 0.5) - centre)
+    off = np.abs(_quantile(states.recent[:, -BLOCK:], 0.5) - states.median)
     _append(states.astray, off[:, None], (~np.isnan(off)).astype(np.int64))
     moved = states.excluded >= REBASELINE_AFTER
     if moved.any():
@@ -426,16 +407,12 @@ def _rebaseline(states: SensorStates) -> None:
     factor = np.exp(WIDEN_GAIN * (states.out - WIDEN_SHARE * BLOCK))
     states.width[...] = np.clip(states.width * factor, 1.0, WIDEST)
     states.out[...] = 0
-    # The trend went on while readings were left out.
-    states.history += (slope(states) * states.absent)[:, None]
-    states.absent[...] = 0
     history = states.history
     enough = ~np.isnan(history[:, -MIN_HISTORY])
     history = history[enough]
     if not len(history):
         return
     history[~np.isnan(history[:, -DELAY_FROM]), -DELAY:] = np.nan
-    _follow_trend(states, enough, history)
     median = _quantile(history, 0.5)
     steps = np.abs(history[:, 1:] - history[:, :-1])
     floor = np.maximum(_instrument_step(states.recent[enough]) / 2, RESOLUTION)
@@ -459,30 +436,6 @@ def _rebaseline(states: SensorStates) -> None:
     states.range_usual[enough] = np.maximum(_quantile(highs - lows, 0.5), floor)
     surprise = SURPRISE_UNIT * -np.log((same + 0.5) / (pairs + 1.0))
     states.still_surprise[enough] = np.where(same < MOSTLY_STILL * pairs, surprise, 0.0)
-
-
-def _follow_trend(states: SensorStates, rows: Bools, history: Floats) -> None:
-    """Take the trend anew where nothing is out; bring the history of ``rows`` to the last reading.
-
-    ``history`` is changed in place: to what it would be if its readings were of now.
-    """
-    size = history.shape[1]
-    half = (size - DELAY) // 2
-    older, newer = history[:, :half], history[:, half : 2 * half]
-    limit = TREND_LIMIT * np.nan_to_num(states.scale[rows])
-    change = (_quantile(newer, 0.5) - _quantile(older, 0.5)) / half
-    trend, doubt = states.trend[rows], states.doubt[rows]
-    surprise = np.clip(change, -limit, limit) - trend
-    calm = ~np.isnan(history[:, 0]) & (states.excluded[rows] == 0)
-    states.trend[rows] = np.where(calm, trend + TREND_GAIN * surprise, trend)
-    states.doubt[rows] = np.where(calm, doubt + TREND_GAIN * (surprise**2 - doubt), doubt)
-    history += slope(states)[rows, None] * np.arange(size - 1, -1, -1)
-
-
-def slope(states: SensorStates) -> Floats:
-    """Return the trend, a reading, as far as it is beyond doubt (after James and Stein 1961)."""
-    square = np.maximum(states.trend**2, np.finfo(np.float64).tiny)
-    return states.trend * np.maximum(0.0, 1.0 - TREND_DOUBT * states.doubt / square)
 
 
 def _wander(astray: Floats, mean_scale: Floats) -> Floats:
