@@ -47,10 +47,6 @@ SPREAD_GAIN, SPREAD_LEAK, SPREAD_CAP, SPREAD_CONFIRM, SPREAD_TOP = 0.36, 0.916, 
 # Rolling range: a run of equal readings counts by its surprise, -log of the usual share of equal
 # neighbours for each reading; scaled so that eight such nats are a feature of 4.
 SURPRISE_UNIT = 0.5
-# What is out of its band again and again is how the sensor is (hourly jobs, a thermostat): as long
-# as more than WIDEN_SHARE of its readings are beyond OUT its bands widen, by WIDEN_GAIN for each
-# reading too many, up to WIDEST; and narrow again after that. Slow: events must not do it.
-OUT, WIDEN_SHARE, WIDEN_GAIN, WIDEST = 3.5, 0.1, 0.001, 10.0
 # A sensor that hardly ever changes is not stuck when it does not.
 MOSTLY_STILL = 0.9
 # A reading enters the history unless value, rolling mean or deviation are beyond these: a drift
@@ -91,7 +87,6 @@ _BASELINE = (
     "still_surprise",
 )
 
-_WIDENED = [VALUE, RATE, MEAN, STD]
 _MINUTES = 1440
 _ANGLE = np.arange(_MINUTES) * (2 * np.pi / _MINUTES)
 # Tables, not functions: the same reading must give the same bits in a batch of any size.
@@ -127,8 +122,6 @@ class SensorStates:
         Running values of the rolling standard deviation and of the rolling mean.
     still : array of int
         Length of the run of equal readings so far.
-    width, out : array
-        What bands are widened by, 1 or more; readings of the present block that were out of them.
     """
 
     history: Floats
@@ -148,8 +141,6 @@ class SensorStates:
     spread: Floats
     level: Floats
     still: Ints
-    width: Floats
-    out: Ints
 
     @classmethod
     def empty(cls, sensors: int, history_size: int) -> SensorStates:
@@ -167,8 +158,6 @@ class SensorStates:
             spread=np.zeros(sensors),
             level=np.zeros(sensors),
             still=np.zeros(sensors, dtype=np.int64),
-            width=np.ones(sensors),
-            out=np.zeros(sensors, dtype=np.int64),
         )
 
     def __len__(self) -> int:
@@ -286,8 +275,6 @@ def _advance(states: SensorStates, block: Floats) -> tuple[Floats, Bools]:
     entering = accepted.sum(axis=1)
     _append(states.history, _picked_first(block, accepted), entering)
     states.excluded[...] = np.maximum(states.excluded + lengths - 2 * entering, 0)
-    out = (np.abs(vectors[..., _WIDENED]) > OUT).any(axis=2) & present
-    states.out += out.sum(axis=1)
     states.seen += lengths
     due = np.flatnonzero(states.seen % BLOCK == 0)
     if len(due):
@@ -324,7 +311,6 @@ def _vectors(states: SensorStates, block: Floats, present: Bools) -> tuple[Float
     vectors[..., STD] = _spread(states, apart / states.residual_scale[:, None], present)
     wide = (spanned - states.range_usual[:, None]) / states.step_scale[:, None]
     vectors[..., RANGE] = np.where(still > 0.5, -still, np.maximum(wide, 0.0))
-    vectors[..., _WIDENED] /= states.width[:, None, None]
     known = ~np.isnan(deviation)
     # A window not filled yet says nothing.
     vectors[np.isnan(vectors) & known[..., None]] = 0.0
@@ -404,9 +390,6 @@ def _rebaseline(states: SensorStates) -> None:
         states.history[moved] = np.nan
         states.history[moved, -RECENT:] = states.recent[moved]
         states.excluded[moved] = 0
-    factor = np.exp(WIDEN_GAIN * (states.out - WIDEN_SHARE * BLOCK))
-    states.width[...] = np.clip(states.width * factor, 1.0, WIDEST)
-    states.out[...] = 0
     history = states.history
     enough = ~np.isnan(history[:, -MIN_HISTORY])
     history = history[enough]
