@@ -23,10 +23,9 @@ DRIFT_BINS = 10
 
 
 def outside(vectors: Floats) -> Floats:
-    """Return how far each feature is out, 0 or more; a small range is one, a large one is not."""
+    """Return how far each feature is out, 0 or more."""
     out = np.abs(vectors)
     out[:, [HOUR_SIN, HOUR_COS]] = 0.0
-    out[:, RANGE] = np.maximum(-vectors[:, RANGE], 0.0)
     return out
 
 

@@ -44,7 +44,7 @@ LEVEL_GAIN, LEVEL_CAP, LEVEL_SLACK, LEVEL_WINDOW = 0.12, 3.0, 0.25, 8
 # residual, such as a spike's, from deciding alone; with CONFIRM of the sum so far a second one
 # does. TOP lets the alarm end soon after the burst.
 SPREAD_GAIN, SPREAD_LEAK, SPREAD_CAP, SPREAD_CONFIRM, SPREAD_TOP = 0.36, 0.916, 1.5, 0.5, 6.5
-# Rolling range: a run of equal readings counts by its surprise, -log of the usual share of equal
+# Rolling range, 0 or less: a run of equal readings counts by its surprise, -log of the usual share of equal
 # neighbours for each reading; scaled so that eight such nats are a feature of 4.
 SURPRISE_UNIT = 0.5
 # A sensor that hardly ever changes is not stuck when it does not.
@@ -83,7 +83,7 @@ LIMIT = 50.0
 
 # The columns of a sensor's baseline: not known before its first.
 _BASELINE = (
-    *("median", "scale", "step_scale", "mean_scale", "residual_scale", "range_usual"),
+    *("median", "scale", "step_scale", "mean_scale", "residual_scale"),
     "still_surprise",
 )
 
@@ -114,10 +114,10 @@ class SensorStates:
         Number of its last reading among those of its type; kept by the detector.
     excluded : array of int
         Readings not accepted less those accepted since, not below 0.
-    median, scale, step_scale, mean_scale, residual_scale, range_usual, still_surprise : array
+    median, scale, step_scale, mean_scale, residual_scale, still_surprise : array
         The baseline: centre and robust deviation of values, of steps between neighbours, of short
-        means around the centre, of residuals; usual range of three neighbours; surprise of a
-        reading that equals the one before. NaN before the first.
+        means around the centre, of residuals; surprise of a reading that equals the one before.
+        NaN before the first.
     spread, level : array
         Running values of the rolling standard deviation and of the rolling mean.
     still : array of int
@@ -136,7 +136,6 @@ class SensorStates:
     step_scale: Floats
     mean_scale: Floats
     residual_scale: Floats
-    range_usual: Floats
     still_surprise: Floats
     spread: Floats
     level: Floats
@@ -300,8 +299,6 @@ def _vectors(states: SensorStates, block: Floats, present: Bools) -> tuple[Float
         total += earlier
     shifted = np.concatenate([states.recent[:, -1:], block[:, :-1]], axis=1)
     apart = np.minimum(np.abs(block - total / NEIGHBOURS), np.abs(block - shifted))
-    low, high = np.minimum(previous[-1], previous[-2]), np.maximum(previous[-1], previous[-2])
-    spanned = np.maximum(high, block) - np.minimum(low, block)
 
     vectors = np.zeros((*block.shape, len(FEATURE_NAMES)))
     vectors[..., VALUE] = deviation
@@ -309,8 +306,7 @@ def _vectors(states: SensorStates, block: Floats, present: Bools) -> tuple[Float
     before = (shifted - median) / scale
     vectors[..., MEAN] = _level(states, deviation, before, present)
     vectors[..., STD] = _spread(states, apart / states.residual_scale[:, None], present)
-    wide = (spanned - states.range_usual[:, None]) / states.step_scale[:, None]
-    vectors[..., RANGE] = np.where(still > 0.5, -still, np.maximum(wide, 0.0))
+    vectors[..., RANGE] = -still
     known = ~np.isnan(deviation)
     # A window not filled yet says nothing.
     vectors[np.isnan(vectors) & known[..., None]] = 0.0
@@ -407,8 +403,6 @@ def _rebaseline(states: SensorStates) -> None:
     wander = _wander(states.astray[enough], mean_scale)
     scale = np.hypot(scale, wander)
     residuals = np.abs(history[:, NEIGHBOURS:] - _short_means(history, NEIGHBOURS)[:, :-1])
-    lows = np.minimum(np.minimum(history[:, 2:], history[:, 1:-1]), history[:, :-2])
-    highs = np.maximum(np.maximum(history[:, 2:], history[:, 1:-1]), history[:, :-2])
     pairs = (~np.isnan(steps)).sum(axis=1)
     same = (steps <= RESOLUTION / 2).sum(axis=1)
     states.median[enough] = median
@@ -416,7 +410,6 @@ def _rebaseline(states: SensorStates) -> None:
     states.step_scale[enough] = _robust_scale(steps, floor)
     states.mean_scale[enough] = np.hypot(mean_scale, wander) / scale
     states.residual_scale[enough] = _robust_scale(residuals, floor)
-    states.range_usual[enough] = np.maximum(_quantile(highs - lows, 0.5), floor)
     surprise = SURPRISE_UNIT * -np.log((same + 0.5) / (pairs + 1.0))
     states.still_surprise[enough] = np.where(same < MOSTLY_STILL * pairs, surprise, 0.0)
 
