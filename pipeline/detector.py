@@ -14,7 +14,7 @@ from pipeline.features import Floats, Ints, SensorStates, as_slots, compute_feat
 from pipeline.type_model import DetectorSettings, Training, TypeModel, Verdicts
 
 # Of what ``save`` returns; another one is not restored.
-STATE_VERSION = 9
+STATE_VERSION = 10
 
 
 class AnomalyDetector:

@@ -36,9 +36,9 @@ BLOCK = 10
 # reading, whichever is nearer: a spike is far once, not on its way back too.
 NEIGHBOURS = 3
 # Rolling mean: exponentially weighted (Roberts 1959), each deviation cut at LEVEL_CAP so that one
-# spike is no shift; it counts only as far as the last two readings bear it out, with some slack,
-# so that it ends with the event. LEVEL_WINDOW plain readings vary about as much.
-LEVEL_GAIN, LEVEL_CAP, LEVEL_SLACK, LEVEL_WINDOW = 0.12, 3.0, 0.25, 8
+# spike is no shift; it counts only as far as the last two readings bear it out, so that it ends
+# with the event. LEVEL_WINDOW plain readings vary about as much.
+LEVEL_GAIN, LEVEL_CAP, LEVEL_WINDOW = 0.12, 3.0, 8
 # Rolling standard deviation: a one-sided cumulative sum (Page 1954) of squared residuals. GAIN r²
 # - LEAK is, up to a factor, the log likelihood ratio of noise grown some twofold. CAP keeps one
 # residual, such as a spike's, from deciding alone; with CONFIRM of the sum so far a second one
@@ -346,7 +346,7 @@ def _level(states: SensorStates, deviation: Floats, before: Floats, present: Boo
         levels[:, column] = level
     states.level[...] = level
     side = np.where(levels < 0, -1.0, 1.0)
-    borne_out = np.maximum((deviation + before) / 2 * side, 0.0) + LEVEL_SLACK
+    borne_out = np.maximum((deviation + before) / 2 * side, 0.0)
     return side * np.minimum(np.abs(levels), borne_out) / states.mean_scale[:, None]
 
 
