@@ -14,6 +14,7 @@ from benchmarks.labelled_streams import LabelledStream
 from pipeline.bands import exceedance
 from pipeline.detector import AnomalyDetector
 from pipeline.features import SensorStates, as_slots, compute_features
+from pipeline.type_model import GATE
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -24,7 +25,6 @@ MIN_WINDOW = 20
 # The usual cuts: three sigma; 3.5 robust deviations (Iglewicz and Hoaglin 1993).
 SIGMAS = 3.0
 ROBUST_DEVIATIONS = 3.5
-RULE_DEVIATIONS = 3.5
 HST_SHARE = 0.05
 HST_WARMUP = 1000
 
@@ -61,9 +61,9 @@ def detector(stream: LabelledStream) -> dict[str, Found]:
 
 
 def plain_rule(stream: LabelledStream) -> dict[str, Found]:
-    """Return the same features with a fixed limit, no forest."""
+    """Return the same features and limit without the forest."""
     rank = exceedance(_vectors(stream))
-    return {"rule on the features": Found(rank > RULE_DEVIATIONS, rank)}
+    return {"rule on the features": Found(rank > GATE, rank)}
 
 
 def _vectors(stream: LabelledStream) -> Floats:

@@ -44,8 +44,8 @@ LEVEL_GAIN, LEVEL_CAP, LEVEL_WINDOW = 0.12, 3.0, 8
 # residual, such as a spike's, from deciding alone; with CONFIRM of the sum so far a second one
 # does. TOP lets the alarm end soon after the burst.
 SPREAD_GAIN, SPREAD_LEAK, SPREAD_CAP, SPREAD_CONFIRM, SPREAD_TOP = 0.36, 0.916, 1.5, 0.5, 6.5
-# Rolling range, 0 or less: a run of equal readings counts by its surprise, -log of the usual share of equal
-# neighbours for each reading; scaled so that eight such nats are a feature of 4.
+# Rolling range: minus the surprise of a run of equal readings, -log of the usual share of
+# equal neighbours for each reading; scaled so that eight such nats are a feature of 4.
 SURPRISE_UNIT = 0.5
 # A sensor that hardly ever changes is not stuck when it does not.
 MOSTLY_STILL = 0.9

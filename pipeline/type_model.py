@@ -21,11 +21,9 @@ EARLY_GROWTH = 1.5
 MIN_NEW_ROWS = 50
 # The threshold is the median of those of the last models: one odd training must not move it.
 SMOOTHED_MODELS = 5
-# Gate: a forest's quantile also falls on clean data; a verdict needs a feature outside its band.
-GATE = 3.2
-# Beyond this a feature is an anomaly whatever the forest says: forests do not extrapolate, and a
-# forest of seven features takes little notice of one that is just out (docs/detection.md).
-FAR = 3.7
+# A verdict needs a feature so many usual deviations out: a forest's quantile falls on clean data
+# too. (4.5 beside 3.2 and 3.7: docs/detection.md.)
+GATE = 4.5
 
 
 @dataclass(frozen=True)
@@ -258,7 +256,7 @@ class TypeModel:
             vectors[cold, VALUE] = (values[cold] - self.centre) / self.spread
         scores = self._forest_scores(vectors)
         beyond = exceedance(vectors)
-        anomalous = ((scores < self.threshold) & (beyond > GATE)) | (beyond > FAR)
+        anomalous = (scores < self.threshold) & (beyond > GATE)
         verdicts.known[rows] = True
         verdicts.score[rows] = scores
         verdicts.below[rows] = scores < self.threshold
