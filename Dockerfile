@@ -16,6 +16,7 @@ COPY pipeline pipeline
 COPY broker broker
 COPY db db
 COPY service service
+COPY simulator simulator
 COPY dashboard_tabs dashboard_tabs
 COPY .streamlit .streamlit
 

@@ -14,15 +14,15 @@ from pathlib import Path
 
 from config import load_settings_or_exit
 from db.heartbeat import BackgroundReporter
-from pipeline.feeds import Feed, ReplayFeed, SimulatedFeed
-from pipeline.replay import BrokenLine, NoRecording, Recording
-from pipeline.sensor_types import Sensor
-from pipeline.simulator import MAX_ANOMALY_RATE, SensorSimulator
+from pipeline.encoding import Sensor
 from service.cli import number, service_parser
 from service.lifecycle import Heartbeat, StopSignal, UserError, instance_name, run_service
 from service.logs import setup_logging
 from service.metrics import serve_metrics
-from service.sending import Target, send_feed
+from service.sending import Feed, Target, send_feed
+from simulator.feeds import ReplayFeed, SimulatedFeed
+from simulator.fleet import MAX_ANOMALY_RATE, SensorSimulator
+from simulator.replay import BrokenLine, NoRecording, Recording
 
 log = logging.getLogger(__name__)
 

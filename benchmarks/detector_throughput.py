@@ -24,8 +24,8 @@ from db.copying import copy_columns, times, values
 from db.schema import apply_schema
 from local_stack.postgres import LocalPostgres
 from pipeline.detector import AnomalyDetector, DetectorSettings
-from pipeline.simulator import SensorSimulator
 from service.scoring import Scoring
+from simulator.fleet import SensorSimulator
 
 START_US = 1_767_312_000_000_000
 PURE_BATCH = 10_000

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.decoding import decode_batch
-from pipeline.simulator import AnomalyKind, SensorSimulator
+from simulator.fleet import AnomalyKind, SensorSimulator
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -27,7 +27,7 @@ from db.schema import apply_schema
 from local_stack.kafka import LocalKafka
 from local_stack.postgres import LocalPostgres
 from pipeline.encoding import Messages, encode_readings, envelope
-from pipeline.simulator import SensorSimulator
+from simulator.fleet import SensorSimulator
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PARTITIONS = 6

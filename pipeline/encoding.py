@@ -8,13 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import orjson
 
 from pipeline.reading import reading_key
-from pipeline.sensor_types import Sensor
+
+
+class Sensor(NamedTuple):
+    """What all readings of one sensor have in common."""
+
+    sensor_id: str
+    sensor_type: str
+    location: str
+    unit: str
 
 
 @dataclass(frozen=True, slots=True)

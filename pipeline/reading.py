@@ -174,8 +174,9 @@ def problem_of_numbers(value: float, timestamp: str, fits: bool) -> InvalidReadi
     )
 
 
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= 60 else text[:57] + "...")
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _diagnose(payload: bytes, problem: Exception) -> InvalidReading:
@@ -209,9 +210,7 @@ def _diagnose_fields(message: dict[str, Any]) -> InvalidReading | None:
         expected = {"value": "a number", "anomaly": "true or false"}.get(name, "a string")
         kinds = {"value": (int, float), "anomaly": (bool,)}.get(name, (str,))
         if not isinstance(value, kinds) or (name == "value" and isinstance(value, bool)):
-            return InvalidReading(
-                "wrong_type", f"{name} must be {expected}, not {_shown(repr(value))}"
-            )
+            return InvalidReading("wrong_type", f"{name} must be {expected}, not {_shown(value)}")
         if isinstance(value, float | int) and name == "value" and not abs(value) < 1e300:
             return InvalidReading("out_of_range", f"{name} does not fit -99999999.99..99999999.99")
         if isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):

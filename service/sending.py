@@ -6,12 +6,11 @@ import logging
 import math
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from broker.topics import BrokerMisconfigured, BrokerUnavailable, admin_client, ensure_topic
 from broker.writer import TopicWriter
-from pipeline.encoding import NO_MESSAGES
-from pipeline.feeds import Feed
+from pipeline.encoding import NO_MESSAGES, Messages
 from service.lifecycle import (
     MAX_WAIT_SECONDS,
     Heartbeat,
@@ -30,6 +29,31 @@ OVERTIME_SECONDS = 1.0
 # How long to wait for acknowledgements at the end, and once somebody wants us to stop.
 DELIVERY_TIMEOUT_SECONDS = 300.0
 STOPPED_DELIVERY_TIMEOUT_SECONDS = 3.0
+
+
+class Feed(Protocol):
+    """Readings with the times at which they are due."""
+
+    is_paced: bool
+    """False: everything is due at once."""
+    skipped: int
+    """Lines of a recording that were no readings."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether everything has been taken."""
+
+    def due(self, now_s: float) -> int:
+        """Return how many readings may be taken now, a few milliseconds of work at most."""
+
+    def wait_s(self, now_s: float) -> float:
+        """Return the seconds until the next reading is due, when none is."""
+
+    def take(self, count: int, now_us: int) -> Messages:
+        """Return the messages of the next ``count`` readings, which must be due.
+
+        ``now_us`` is the time of day, microseconds since the epoch, UTC.
+        """
 
 
 @dataclass(frozen=True)

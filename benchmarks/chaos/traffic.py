@@ -12,7 +12,7 @@ import numpy as np
 from confluent_kafka import KafkaError, Message, Producer
 
 from pipeline.reading import Reading, encode_reading, reading_key
-from pipeline.sensor_types import LOCATIONS, SENSOR_TYPES
+from simulator.sensor_types import LOCATIONS, SENSOR_TYPES
 
 # One message in so many is no reading, and one in so many comes an hour late.
 RUBBISH_EVERY = 97

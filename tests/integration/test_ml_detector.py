@@ -12,7 +12,7 @@ import psycopg2
 import pytest
 
 from db import claims
-from pipeline.simulator import SensorSimulator
+from simulator.fleet import SensorSimulator
 from tests.conftest import CHECKOUT
 from tests.messages import message, send
 from tests.waiting import until

@@ -9,7 +9,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from local_stack.kafka import LocalKafka
-from pipeline.simulator import make_fleet
+from simulator.fleet import make_fleet
 from tests.conftest import CHECKOUT
 from tests.waiting import until
 

@@ -11,10 +11,10 @@ import pytest
 from tests.conftest import CHECKOUT
 
 CEILINGS = {
-    "producer": 4_642,
-    "consumer": 4_102,
-    "stream_processor": 4_174,
-    "ml_detector": 5_222,
+    "producer": 4_603,
+    "consumer": 4_101,
+    "stream_processor": 4_173,
+    "ml_detector": 5_147,
     "dashboard": 3_648,
 }
 

@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from pipeline.feeds import CHUNK, RateSchedule, ReplayFeed
-from pipeline.replay import NoRecording, Recording
-from pipeline.sensor_types import Sensor
+from pipeline.encoding import Sensor
+from simulator.feeds import CHUNK, RateSchedule, ReplayFeed
+from simulator.replay import NoRecording, Recording
 
 DEFAULT = Sensor("file", "unknown", "nowhere", "")
 
@@ -70,11 +70,11 @@ def test_a_file_without_the_columns_is_no_recording(text, says):
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("2020-01-01,abc", "not a number"),
-        ("2020-01-01,", "not a number"),
-        ("2020-01-01,nan", "not finite"),
+        ("2020-01-01,abc", "must be a number, not 'abc'"),
+        ("2020-01-01,", "must be a number, not ''"),
+        ("2020-01-01,nan", "NaN is not a number"),
         ("2020-01-01,1e9", "outside"),
-        ("2020-01-01,1_000", "not a number"),
+        ("2020-01-01,1_000", "must be a number, not '1_000'"),
         ("never,1", "never"),
         ("2020-01-01", "1 columns"),
         ("2020-01-01,1,2", "3 columns"),
@@ -87,6 +87,15 @@ def test_a_broken_line_is_reported_with_its_number_and_the_rest_is_sent(line, sa
     assert feed.is_over and feed.skipped == 1
     [one] = broken
     assert one.line_number == 3 and says in one.reason
+
+
+def test_a_line_that_is_not_utf8_or_has_no_flag_is_refused_as_such_a_message_is():
+    text = b"timestamp,value,location,anomaly\n2020-01-01,1,\xff,0\n2020-01-01,1,Lab,maybe\n"
+    _, broken = replay(text.decode(errors="surrogateescape"))
+    assert [line.reason for line in broken] == [
+        "byte 0xff at 56 is not UTF-8",
+        "anomaly must be true or false, not 'maybe'",
+    ]
 
 
 def test_gaps_are_divided_by_the_speed():

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.sensor_types import LOCATIONS, SENSOR_TYPES, operating_band
-from pipeline.simulator import AnomalyKind, SensorSimulator, make_fleet
+from simulator.fleet import AnomalyKind, SensorSimulator, make_fleet
+from simulator.sensor_types import LOCATIONS, SENSOR_TYPES, operating_band
 
 START_US = 1_767_225_600_000_000
 

@@ -14,11 +14,11 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.sensor_types import (
+from pipeline.encoding import Sensor
+from simulator.sensor_types import (
     LOCATIONS,
     SENSOR_TYPES,
     Location,
-    Sensor,
     SensorType,
     baseline,
     daily_amplitude,

@@ -1,22 +1,20 @@
 """What the producer sends, and when: a simulated fleet at a rate, or a recording at its own pace.
 
-Both feeds answer two questions, how many readings are due and how long until the next one is, and
-hand out the messages. They are told the time and know no clock.
+Both answer two questions, how many readings are due and how long until the next one is, and hand
+out the messages (``Feed`` in service/sending.py). They are told the time and know no clock.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.encoding import Envelope, Messages, encode_readings, envelope
-from pipeline.replay import BrokenLine, RecordedReadings, Recording
-from pipeline.sensor_types import Sensor
-from pipeline.simulator import AnomalyKind, SensorSimulator
+from pipeline.encoding import Envelope, Messages, Sensor, encode_readings, envelope
+from simulator.fleet import AnomalyKind, SensorSimulator
+from simulator.replay import BrokenLine, RecordedReadings, Recording
 
 # Readings (or lines) taken at once: a few milliseconds of work, then the stop flag is looked at.
 CHUNK = 2_000
@@ -25,31 +23,6 @@ MAX_BEHIND_SECONDS = 5.0
 # Broken lines of a recording that are reported one by one; beyond it they are only counted.
 MAX_REPORTED_LINES = 1_000
 _MAX_KNOWN_ENVELOPES = 100_000
-
-
-class Feed(Protocol):
-    """Readings with the times at which they are due."""
-
-    is_paced: bool
-    """False: everything is due at once."""
-    skipped: int
-    """Lines of a recording that were no readings."""
-
-    @property
-    def is_over(self) -> bool:
-        """Whether everything has been taken."""
-
-    def due(self, now_s: float) -> int:
-        """Return how many readings may be taken now, at most ``CHUNK``."""
-
-    def wait_s(self, now_s: float) -> float:
-        """Return the seconds until the next reading is due, when none is."""
-
-    def take(self, count: int, now_us: int) -> Messages:
-        """Return the messages of the next ``count`` readings, which must be due.
-
-        ``now_us`` is the time of day, microseconds since the epoch, UTC.
-        """
 
 
 class RateSchedule:

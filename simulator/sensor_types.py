@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 # The band ends so many standard deviations of noise beyond the normal levels.
 BAND_SIGMAS = 6.0
@@ -68,15 +67,6 @@ class Location:
     offsets: Mapping[str, float]
     daily_factors: Mapping[str, float]
     noise_factor: float = 1.0
-
-
-class Sensor(NamedTuple):
-    """What all readings of one sensor have in common."""
-
-    sensor_id: str
-    sensor_type: str
-    location: str
-    unit: str
 
 
 SENSOR_TYPES = {
