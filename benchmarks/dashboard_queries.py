@@ -26,8 +26,8 @@ from statistics import median
 from typing import Any
 
 from dashboard_tabs.filters import RANGES_MINUTES
-from db import aggregates, health, partitions, predictions, readings
 from db import dashboard as queries
+from db import health, partitions, predictions, readings
 from db.connection import Cursor, Database, DatabaseUnavailable
 from db.schema import apply_schema
 from db.selecting import MAX_RAW_READINGS, Selection
@@ -77,8 +77,8 @@ PREDICTIONS = (
  time::date FROM one"""
 )
 DERIVED = """
-TRUNCATE sensor_aggregates, verdict_counts, merged_verdicts, sensor_correlations, sources,
- sensor_types, model_runs, late_readings, dead_letters, service_status,
+TRUNCATE sensor_aggregates, window_rollups, verdict_counts, merged_verdicts, sensor_correlations,
+ sources, sensor_types, model_runs, late_readings, dead_letters, service_status,
  stream_offsets, detector_progress
  RESTART IDENTITY CASCADE;
 INSERT INTO sensor_aggregates (window_start, window_end, location, sensor_type, avg_value,
@@ -87,6 +87,11 @@ INSERT INTO sensor_aggregates (window_start, window_end, location, sensor_type, 
 SELECT date_trunc('minute', timestamp), date_trunc('minute', timestamp) + interval '1 minute',
  location, sensor_type, avg(value), min(value), max(value), stddev_pop(value), count(*),
  count(*) FILTER (WHERE anomaly), 0, true, true FROM sensor_readings GROUP BY 1, 2, 3, 4;
+INSERT INTO window_rollups SELECT date_bin('10 minutes', window_start, '2000-01-01'), location,
+ sensor_type, sum(count_readings), sum(count_readings * avg_value),
+ sum(count_readings * (avg_value * avg_value + stddev_value * stddev_value)), min(min_value),
+ max(max_value), sum(anomaly_count), sum(statistical_anomalies), count(*)
+ FROM sensor_aggregates GROUP BY 1, 2, 3;
 INSERT INTO verdict_counts SELECT date_trunc('minute', timestamp), location, sensor_type,
  count(*) FILTER (WHERE NOT is_anomaly AND NOT rule_based_anomaly),
  count(*) FILTER (WHERE NOT is_anomaly AND rule_based_anomaly),
@@ -142,11 +147,7 @@ def fill(database: Database, first: int, rows: int, end: datetime) -> None:
     say("filling the derived tables")
     with database.transaction() as tx:
         tx.execute(DERIVED)
-        tx.execute("TRUNCATE merged_aggregates")
     partitions.look_after(database, partitions.Retention())
-    with database.transaction() as tx:
-        while not aggregates.merge(tx):
-            pass
 
 
 TYPES = ["temperature", "humidity", "air_quality", "pressure", "co2"]

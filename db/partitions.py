@@ -10,7 +10,7 @@ import logging
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from db import aggregates, readings
+from db import readings
 from db.connection import Cursor, Database
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ _RAW_TIMES = {
 }
 _AGGREGATE_TIMES = {
     "sensor_aggregates": "window_start",
-    "merged_aggregates": "window_start",
+    "window_rollups": "window_start",
     "sensor_correlations": "window_end",
     "verdict_counts": "minute",
     "merged_verdicts": "minute",
@@ -107,7 +107,7 @@ def make_ahead(tx: Cursor, today: date) -> None:
 
 
 def look_after(database: Database, keep: Retention, today: date | None = None) -> bool:
-    """Make the partitions of the next days, drop and delete what is over; note and merge the rest.
+    """Make the partitions of the next days, drop and delete what is over; note the sensors.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def look_after(database: Database, keep: Retention, today: date | None = None) -
     Returns
     -------
     bool
-        Whether all is done; False if there is more to merge or delete.
+        Whether all is done; False if there is more to delete.
     """
     with database.transaction() as tx:
         tx.execute("SELECT pg_try_advisory_lock(%s)", (LOCK_KEY,))
@@ -128,9 +128,7 @@ def look_after(database: Database, keep: Retention, today: date | None = None) -
             today = today or today_of(tx)
             make_ahead(tx, today)
             readings.note_sensors(tx, today - timedelta(days=1))
-        with database.transaction() as tx:
-            done = [aggregates.merge(tx)]
-        done += [
+        done = [
             _delete(database, table, column, today - timedelta(days=days))
             for days, times in (
                 (keep.days, _RAW_TIMES),

@@ -96,12 +96,17 @@ _SINGLE = (
     f"SELECT {_COLUMNS} statistical_anomalies, avg_value::float, stddev_value::float,"
     " min_value::float, max_value::float, 1 AS windows, is_closed FROM sensor_aggregates"
 )
+# Final windows ten minutes a row, and those that are not yet; at both ends window by window.
 _MERGED_WINDOWS = (
     f"({_SINGLE} WHERE window_start < %(merged_from)s"
-    f" UNION ALL SELECT {_COLUMNS} statistical_anomalies, avg_value, stddev_value, min_value,"
-    " max_value, windows, true FROM merged_aggregates WHERE window_start >= %(merged_from)s"
-    f" UNION ALL {_SINGLE} WHERE window_start >= greatest(%(merged_from)s,"
-    " (SELECT max(window_start) + interval '10 minutes' FROM merged_aggregates))) AS merged"
+    " UNION ALL SELECT window_start, location, sensor_type, readings, rule_anomalies,"
+    " statistical_anomalies, total::float / readings,"
+    " sqrt((squares * readings - total * total)::float) / readings, low::float, high::float,"
+    " windows, true FROM window_rollups"
+    " WHERE window_start >= %(merged_from)s AND window_start < %(merged_until)s"
+    f" UNION ALL {_SINGLE} WHERE NOT is_final"
+    " AND window_start >= %(merged_from)s AND window_start < %(merged_until)s"
+    f" UNION ALL {_SINGLE} WHERE window_start >= %(merged_until)s) AS merged"
 )
 _MERGED_VERDICTS = (
     "(SELECT * FROM verdict_counts WHERE minute < %(merged_from)s"

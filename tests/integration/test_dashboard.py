@@ -13,6 +13,7 @@ from db import aggregates, verdict_counts
 from db import dashboard as queries
 from db.connection import Database
 from db.selecting import Selection
+from db.times import to_microseconds
 from tests.conftest import CHECKOUT
 from tests.waiting import until
 
@@ -66,9 +67,9 @@ REJECT = """INSERT INTO dead_letters (source_id, topic, partition, log_offset, r
  payload, payload_bytes) VALUES (1, 'iot_sensors', 0, 9999, 'not_json', 'not JSON', %s, 25)"""
 
 
-def test_merged_windows_say_what_the_windows_say(database, query, store):
+def test_rolled_up_windows_say_what_the_windows_say(database, query, store):
     store(now())
-    query("UPDATE sensor_aggregates SET is_final = true, is_closed = true")
+    query("UPDATE sensor_aggregates SET is_closed = true")
     newest = query("SELECT max(window_start) FROM sensor_aggregates")[0][0]
     end = newest.replace(minute=newest.minute // 10 * 10)
     asked = Selection(end - timedelta(days=1), end)
@@ -82,10 +83,10 @@ def test_merged_windows_say_what_the_windows_say(database, query, store):
         return [{k: v for k, v in row.items() if k != "first_window"} for row in rows]
 
     before = answers()
+    some = to_microseconds(newest - timedelta(minutes=12))  # the others are not final yet
     with database.transaction() as tx:
-        assert aggregates.merge(tx)
-    merged = query("SELECT sum(windows), min(window_start) FROM merged_aggregates")
-    assert merged[0][0] > 0 and merged[0][1].minute % 10 == 0
+        rolled_up = aggregates.close_windows(tx, some, 0, 60_000_000)
+    assert rolled_up == query("SELECT sum(windows) FROM window_rollups")[0][0] > 0
     assert len(before) > 10
     for row, same in zip(before, answers(), strict=True):
         figures = {k: v for k, v in row.items() if isinstance(v, float)}

@@ -7,11 +7,9 @@ from datetime import UTC, datetime, timedelta
 import psycopg2
 import pytest
 
-from db import aggregates, partitions
+from db import partitions
 from db.connection import Database, DatabaseUnavailable
 from db.partitions import PARTITIONED, Retention, look_after
-from db.times import to_timestamp
-from pipeline.windows import WindowKey
 from tests.waiting import until
 
 pytestmark = pytest.mark.integration
@@ -202,35 +200,3 @@ def test_the_sensors_are_noted_and_stay_known(database, query):
         ("s-1", 13),
         ("s-2", 11),
     ]
-
-
-def test_windows_that_open_behind_the_merged_ones_are_merged_anew(database_url, database, query):
-    query("INSERT INTO sources (cluster_id, topic_id, topic, partition) VALUES ('c', 't', 't', 0)")
-    minute = 60_000_000
-
-    def refine(tx, start_us):
-        tx.execute(
-            "INSERT INTO window_partials SELECT 1, %s, 'Lab', 'co2', 1, 1, 1, 1, 1, 0, 0, 0, 0, 0,"
-            " 0, 0, 0",
-            (to_timestamp(start_us),),
-        )
-        aggregates.refine(tx, [WindowKey(start_us, "Lab", "co2")], minute)
-
-    def merge():
-        with database.transaction() as tx:
-            return aggregates.merge(tx)
-
-    def merged():
-        return query("SELECT sum(windows) FROM merged_aggregates")[0][0]
-
-    with database.transaction() as tx:
-        for start in (0, 30, 60):
-            refine(tx, start * minute)
-    query("UPDATE sensor_aggregates SET is_final = true")
-    assert merge() and merged() == 2
-    with Database(database_url, "test-processor") as processor, processor.transaction() as tx:
-        refine(tx, 15 * minute)
-        assert not merge()  # not while windows are being refined: it would not see them
-    assert merge() and merged() == 1
-    query("UPDATE sensor_aggregates SET is_final = true")
-    assert merge() and merged() == 3

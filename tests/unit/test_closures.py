@@ -11,11 +11,11 @@ import pytest
 from tests.conftest import CHECKOUT
 
 CEILINGS = {
-    "producer": 4_603,
-    "consumer": 4_101,
-    "stream_processor": 4_173,
-    "ml_detector": 5_147,
-    "dashboard": 3_648,
+    "producer": 3_657,
+    "consumer": 3_303,
+    "stream_processor": 4_019,
+    "ml_detector": 4_219,
+    "dashboard": 3_653,
 }
 
 
