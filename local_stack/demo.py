@@ -14,7 +14,8 @@ from db.connection import Database, DatabaseUnavailable
 from db.schema import SchemaMismatch, apply_schema
 from local_stack.infrastructure import LOCAL_DIRECTORY, Infrastructure, Ports
 from local_stack.interrupts import Interrupts
-from local_stack.processes import PortTaken, Report, require_free
+from local_stack.leftovers import end_leftovers, mark_children
+from local_stack.processes import PortTaken, Say, require_free
 from local_stack.supervisor import Service, Supervisor
 from service.lifecycle import UserError, one_line
 
@@ -52,11 +53,11 @@ def dashboard_answers(port: int) -> bool:
     return False
 
 
-def announce(port: int, report: Report, is_over: Callable[[float], bool]) -> None:
+def announce(port: int, say: Say, is_over: Callable[[float], bool]) -> None:
     """Report the dashboard's address once it answers there, and not before."""
     while not is_over(0.3):
         if dashboard_answers(port):
-            report(f"the dashboard is ready: {dashboard_url(port)}  (Ctrl-C stops everything)")
+            say(f"the dashboard is ready: {dashboard_url(port)}  (Ctrl-C stops everything)")
             return
 
 
@@ -71,23 +72,23 @@ def run_demo(settings: Settings, given: Mapping[str, str], stop: Interrupts) -> 
         When Kafka or PostgreSQL does not come up.
     """
     port = settings.dashboard_port
-    require_dashboard_port(port)
     ports = Ports(settings.local_kafka_port, settings.local_postgres_port)
     with Supervisor(services(port)) as supervisor:
-        infrastructure = Infrastructure(
-            settings, given, LOCAL_DIRECTORY, ports, report=supervisor.report
-        )
+        end_leftovers(supervisor.say)  # the dashboard of an earlier run still has its port
+        mark_children()
+        require_dashboard_port(port)
+        infrastructure = Infrastructure(settings, given, LOCAL_DIRECTORY, ports, supervisor.say)
         with infrastructure.started(stop):
-            prepare_database(infrastructure.database_url, supervisor.report)
+            prepare_database(infrastructure.database_url, supervisor.say)
             supervisor.start({**os.environ, **infrastructure.service_environment})
             threading.Thread(
-                target=announce, args=(port, supervisor.report, stop.wait), daemon=True
+                target=announce, args=(port, supervisor.say, stop.wait), daemon=True
             ).start()
-            while not (stop.requested or supervisor.has_given_up or infrastructure.failed.is_set()):
+            while not (stop.requested or supervisor.has_given_up):
                 supervisor.pump(0.2)
-            supervisor.report("stopping: services first, then Kafka and PostgreSQL")
+            supervisor.say("stopping: services first, then Kafka and PostgreSQL")
             supervisor.stop()
-    return supervisor.exit_status or int(infrastructure.failed.is_set())
+    return supervisor.exit_status
 
 
 def require_dashboard_port(port: int) -> None:
@@ -100,7 +101,7 @@ def require_dashboard_port(port: int) -> None:
         ) from problem
 
 
-def prepare_database(database_url: str, report: Report) -> None:
+def prepare_database(database_url: str, say: Say) -> None:
     """Apply the schema; a database that does not answer yet is left to the services.
 
     Raises
@@ -111,8 +112,8 @@ def prepare_database(database_url: str, report: Report) -> None:
     try:
         with Database(database_url, "local_stack") as database:
             apply_schema(database)
-        report("the schema is applied")
+        say("the schema is applied")
     except SchemaMismatch as problem:
         raise UserError(problem) from problem
     except DatabaseUnavailable as problem:
-        report(f"the database does not answer yet, the services will wait: {one_line(problem)}")
+        say(f"the database does not answer yet, the services will wait: {one_line(problem)}")

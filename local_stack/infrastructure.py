@@ -12,15 +12,16 @@ from pathlib import Path
 from config import Settings
 from local_stack.embedded_kafka import EmbeddedKafka
 from local_stack.interrupts import Interrupts
-from local_stack.kafka import CHECKOUT, KafkaImpossible, LocalKafka
+from local_stack.kafka import KafkaImpossible, LocalKafka
 from local_stack.postgres import LocalPostgres
-from local_stack.processes import PidFile, PortTaken, Report, StartFailed
+from local_stack.processes import CHECKOUT, PidFile, PortTaken, Say, StartFailed
+from local_stack.server import LocalServer
 from service.lifecycle import UserError
 
 LOCAL_DIRECTORY = CHECKOUT / ".local"
 WATCH_INTERVAL_SECONDS = 1.0
-# A server that cannot be started again this often in a row is beyond our help.
-MAX_RESTARTS = 3
+# Between two tries at a server that cannot be started again; its disk may be full for a while.
+MAX_PAUSE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Infrastructure:
         Place of data and logs.
     ports : Ports
         Where the two listen.
-    report : callable
+    say : callable
         Takes progress, a line at a time; may be called from another thread.
     durable : bool
         False switches PostgreSQL's fsync off.
@@ -59,18 +60,17 @@ class Infrastructure:
         given: Mapping[str, str],
         directory: Path,
         ports: Ports,
-        report: Report,
+        say: Say,
         durable: bool = True,
     ) -> None:
         self.settings = settings
         self.given = given
         self.directory = directory
         self.ports = ports
-        self.report = report
+        self.say = say
         self.durable = durable
         self.kafka: LocalKafka | EmbeddedKafka | None = None
         self.postgres: LocalPostgres | None = None
-        self.failed = threading.Event()
         self._pid_file = PidFile(directory / "run.pid")
         self._watcher: threading.Thread | None = None
         self._stopping = threading.Event()
@@ -117,11 +117,11 @@ class Infrastructure:
         """
         self._require_alone()
         if "DATABASE_URL" in self.given:
-            self.report("DATABASE_URL is set: using that database, starting no PostgreSQL")
+            self.say("DATABASE_URL is set: using that database, starting no PostgreSQL")
         else:
             self._start_postgres()
         if "KAFKA_BOOTSTRAP_SERVERS" in self.given:
-            self.report(
+            self.say(
                 f"KAFKA_BOOTSTRAP_SERVERS is set: using {self.settings.kafka_bootstrap_servers},"
                 " starting no Kafka"
             )
@@ -138,13 +138,9 @@ class Infrastructure:
         for name, server in (("Kafka", self.kafka), ("PostgreSQL", self.postgres)):
             if server is not None:
                 server.stop()
-                self.report(f"{name} stopped")
-        if self._pid_file.path.exists() and self._is_ours():
+                self.say(f"{name} stopped")
+        if self._pid_file.running() == os.getpid():
             self._pid_file.remove()
-
-    def _is_ours(self) -> bool:
-        running = self._pid_file.running()
-        return running is None or running.pid == os.getpid()
 
     def _require_alone(self) -> None:
         if not self.starts_something:
@@ -152,7 +148,7 @@ class Infrastructure:
         running = self._pid_file.running()
         if running is not None:
             raise UserError(
-                f"it already runs in this directory (pid {running.pid}):"
+                f"it already runs in this directory (pid {running}):"
                 " use that one, or end it with Ctrl-C first"
             )
         self._pid_file.write(os.getpid())
@@ -163,7 +159,7 @@ class Infrastructure:
             self.ports.postgres,
             durable=self.durable,
             log_path=self.directory / "logs" / "postgres.log",
-            report=self.report,
+            say=self.say,
         )
         try:
             postgres.start()
@@ -172,7 +168,7 @@ class Infrastructure:
                 f"PostgreSQL: {problem}; {_instead('LOCAL_POSTGRES_PORT')}"
             ) from problem
         self.postgres = postgres
-        self.report(f"PostgreSQL runs on localhost:{postgres.port}")
+        self.say(f"PostgreSQL runs on localhost:{postgres.port}")
 
     def _start_kafka(self) -> None:
         choice = self.settings.local_kafka
@@ -183,51 +179,49 @@ class Infrastructure:
             except KafkaImpossible as problem:
                 if choice == "apache":
                     raise UserError(f"LOCAL_KAFKA=apache, but {problem}") from problem
-                self.report(f"{problem}")
-        self.report(
+                self.say(f"{problem}")
+        self.say(
             "using the broker inside librdkafka: it keeps messages in memory only and little of"
             " them, fit for a first look"
         )
         self.kafka = EmbeddedKafka()
         self.kafka.start()
-        self.report(f"the embedded broker runs on {self.kafka.bootstrap_servers}")
+        self.say(f"the embedded broker runs on {self.kafka.bootstrap_servers}")
 
     def _start_apache_kafka(self) -> None:
         kafka = LocalKafka(
             self.directory / "kafka",
             self.ports.kafka,
             log_path=self.directory / "logs" / "kafka.log",
-            report=self.report,
+            say=self.say,
         )
-        self.report("starting Kafka ...")
+        self.say("starting Kafka ...")
         try:
             kafka.start()
         except PortTaken as problem:
             raise UserError(f"Kafka: {problem}; {_instead('LOCAL_KAFKA_PORT')}") from problem
         self.kafka = kafka
-        self.report(f"Kafka runs on {kafka.bootstrap_servers}")
+        self.say(f"Kafka runs on {kafka.bootstrap_servers}")
 
     def _watch(self) -> None:
-        failures = 0
-        while not self._stopping.wait(WATCH_INTERVAL_SECONDS):
-            try:
-                self._restart_dead()
-                failures = 0
-            except StartFailed as problem:
-                if self._stopping.is_set():
-                    return
-                failures += 1
-                self.report(f"could not start it again: {problem}")
-                if failures == MAX_RESTARTS:
-                    self.failed.set()
-                    return
+        pause_s = WATCH_INTERVAL_SECONDS
+        while not self._stopping.wait(pause_s):
+            run = [self._keep_running(server) for server in (self.kafka, self.postgres)]
+            pause_s = WATCH_INTERVAL_SECONDS if all(run) else min(2 * pause_s, MAX_PAUSE_SECONDS)
 
-    def _restart_dead(self) -> None:
-        for name, server in (("Kafka", self.kafka), ("PostgreSQL", self.postgres)):
-            if isinstance(server, LocalKafka | LocalPostgres) and server.pid is None:
-                self.report(f"{name} died: starting it again on its data")
-                server.start()
-                self.report(f"{name} runs again")
+    def _keep_running(self, server: LocalKafka | EmbeddedKafka | LocalPostgres | None) -> bool:
+        """Start it again if it has died; return False where that failed."""
+        if not isinstance(server, LocalServer) or server.pid is not None:
+            return True
+        self.say(f"{server.name} died: starting it again on its data")
+        try:
+            server.start()
+        except (StartFailed, KafkaImpossible) as problem:
+            if not self._stopping.is_set():
+                self.say(f"could not start it again, will go on trying: {problem}")
+            return False
+        self.say(f"{server.name} runs again")
+        return True
 
     @contextmanager
     def started(self, stop: Interrupts) -> Iterator[Infrastructure]:

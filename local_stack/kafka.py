@@ -16,28 +16,13 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 
 from broker.topics import admin_client
-from local_stack.processes import (
-    PidFile,
-    Report,
-    StartFailed,
-    end_leftover,
-    free_port,
-    kill_tree,
-    open_log,
-    require_free,
-    tail,
-    wait_until,
-)
+from local_stack.processes import CHECKOUT, Say, StartFailed, free_port, kill_tree
+from local_stack.server import LocalServer
 
 POM = Path(__file__).with_name("pom.xml")
-CHECKOUT = Path(__file__).resolve().parent.parent
 # One copy for the checkout: tests in temporary directories use the same jars.
 LIBS = CHECKOUT / ".local" / "kafka" / "libs"
 OLDEST_JAVA = 17
-# Formatting and starting take 3 to 6 s on two cores; a machine busy with other work needs longer.
-START_DEADLINE_SECONDS = 90.0
-# A clean end syncs the log and takes about 1 s.
-STOP_DEADLINE_SECONDS = 20.0
 MAVEN_DEADLINE_SECONDS = 900.0
 
 SERVER_PROPERTIES = """\
@@ -88,24 +73,19 @@ class KafkaImpossible(Exception):
     """Apache Kafka cannot run here; the text says what is missing and how to get it."""
 
 
-class LocalKafka:
-    """A single-node Apache Kafka on 127.0.0.1; a context manager that starts and stops it.
+class LocalKafka(LocalServer):
+    """A single-node Apache Kafka.
 
     Parameters
     ----------
-    directory : Path
-        Place of its data, settings and log; found again at the next start.
-    port : int
-        Port to listen on; 0 takes a free one and keeps it over ``stop`` and ``start``.
     advertised_port : int
         Port that clients are told to connect to, a proxy's say; 0 = ``port``.
     libs : Path
         Kafka's jars; fetched with Maven if they are not there.
-    log_path : Path, optional
-        Log file; default ``kafka.log`` in the directory.
-    report : callable
-        Takes progress, a line at a time.
     """
+
+    name = "Kafka"
+    stop_signal = signal.SIGTERM
 
     def __init__(
         self,
@@ -114,29 +94,19 @@ class LocalKafka:
         advertised_port: int = 0,
         libs: Path = LIBS,
         log_path: Path | None = None,
-        report: Report = lambda line: None,
+        say: Say = lambda line: None,
     ) -> None:
-        self.directory = Path(directory).resolve()
-        self.port = port or free_port()
+        super().__init__(directory, port, log_path, say)
         self._advertised_port = advertised_port or self.port
         self.libs = libs
-        self.report = report
-        self.log_path = log_path or self.directory / "kafka.log"
         self._data = self.directory / "data"
         self._properties = self.directory / "server.properties"
         self._log4j2 = self.directory / "log4j2.xml"
-        self._pid_file = PidFile(self.directory / "kafka.pid")
-        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def bootstrap_servers(self) -> str:
         """What clients connect to, host:port."""
         return f"localhost:{self.port}"
-
-    @property
-    def pid(self) -> int | None:
-        """Id of the running process."""
-        return self._process.pid if self._process and self._process.poll() is None else None
 
     def start(self) -> None:
         """Start on the data and port of before; return when the broker answers.
@@ -148,47 +118,29 @@ class LocalKafka:
         StartFailed
             When it does not come up; ``PortTaken`` when the port is another program's.
         """
-        java = find_java()
-        self.directory.mkdir(parents=True, exist_ok=True)
-        end_leftover(self._pid_file, "Kafka", signal.SIGTERM, self.report)
-        require_free(self.port)
-        fetch_jars(self.libs, self.report)
+        self._java = find_java()
+        super().start()
+
+    def _fetch(self) -> None:
+        fetch_jars(self.libs, self.say)
+
+    def _initialise(self) -> None:
         self._write_settings()
-        open_log(self.log_path)
+        self._format()
+
+    def _command(self) -> list[str]:
+        return self._java_command("-Xmx512m", "kafka.Kafka", str(self._properties))
+
+    def _is_ready(self) -> bool:
+        admin = admin_client({"bootstrap.servers": f"127.0.0.1:{self.port}"})
         try:
-            self._format(java)
-            self._process = self._java(java, "-Xmx512m", "kafka.Kafka", str(self._properties))
-            self._pid_file.write(self._process.pid)
-            wait_until(self._answers, self._process, START_DEADLINE_SECONDS, "Kafka")
-        except StartFailed as problem:
-            self.kill()
-            raise StartFailed(
-                f"{problem}; the end of {self.log_path}:{tail(self.log_path)}"
-            ) from None
-        except BaseException:
-            self.kill()  # Ctrl-C while waiting leaves no process either
-            raise
+            # Brokers are listed once the controller has let this one in.
+            return bool(admin.list_topics(timeout=1).brokers)
+        except KafkaException:
+            return False
 
-    def stop(self) -> None:
-        """End it in order (SIGTERM); kill it if it takes too long."""
-        self._end(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """End it as a crash would (SIGKILL)."""
-        if self._process is not None:
-            kill_tree(self._process.pid)
-            self._process.wait()
-            self._process = None
-        self._pid_file.remove()
-
-    def _end(self, how: signal.Signals) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(how)
-            try:
-                self._process.wait(STOP_DEADLINE_SECONDS)
-            except subprocess.TimeoutExpired:
-                self.report(f"Kafka did not end within {STOP_DEADLINE_SECONDS:g} s: killing it")
-        self.kill()
+    def _complete(self) -> None:
+        pass  # topics are made by the services
 
     def _write_settings(self) -> None:
         self._properties.write_text(
@@ -203,7 +155,7 @@ class LocalKafka:
         )
         self._log4j2.write_text(LOG4J2, encoding="utf-8")
 
-    def _format(self, java: str) -> None:
+    def _format(self) -> None:
         if (self._data / "meta.properties").exists():
             return
         cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
@@ -211,42 +163,13 @@ class LocalKafka:
             cluster_id = "A" + cluster_id[1:]
         properties = str(self._properties)
         tool = ("kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", properties)
-        status = self._java(java, "-Xmx128m", *tool).wait()
+        status = self._run(self._java_command("-Xmx128m", *tool)).wait()
         if status != 0:
             raise StartFailed(f"formatting Kafka's storage failed, status {status}")
 
-    def _java(self, java: str, heap: str, *arguments: str) -> subprocess.Popen[bytes]:
-        with self.log_path.open("ab") as log:
-            return subprocess.Popen(
-                [
-                    java,
-                    heap,
-                    f"-Dlog4j2.configurationFile={self._log4j2}",
-                    "-cp",
-                    str(self.libs / "*"),
-                    *arguments,
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=self.directory,
-                start_new_session=True,  # Ctrl-C in the terminal is for us: we stop it, and last
-            )
-
-    def _answers(self) -> bool:
-        admin = admin_client({"bootstrap.servers": f"127.0.0.1:{self.port}"})
-        try:
-            # Brokers are listed once the controller has let this one in.
-            return bool(admin.list_topics(timeout=1).brokers)
-        except KafkaException:
-            return False
-
-    def __enter__(self) -> LocalKafka:
-        self.start()
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.stop()
+    def _java_command(self, heap: str, *arguments: str) -> list[str]:
+        log4j2 = f"-Dlog4j2.configurationFile={self._log4j2}"
+        return [self._java, heap, log4j2, "-cp", str(self.libs / "*"), *arguments]
 
 
 def find_java() -> str:
@@ -280,7 +203,7 @@ def java_major(version_text: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def fetch_jars(libs: Path, report: Report) -> None:
+def fetch_jars(libs: Path, say: Say) -> None:
     """Copy the jars named in ``pom.xml`` to ``libs``, once for each version of that file.
 
     Raises
@@ -299,7 +222,7 @@ def fetch_jars(libs: Path, report: Report) -> None:
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     try:
-        _run_maven(maven, fresh, report)
+        _run_maven(maven, fresh, say)
         (fresh / ".pom-sha256").write_text(wanted, encoding="utf-8")
         shutil.rmtree(libs, ignore_errors=True)
         fresh.rename(libs)  # whole or not at all, also when two do it at once
@@ -308,11 +231,11 @@ def fetch_jars(libs: Path, report: Report) -> None:
             raise
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-    report(f"Apache Kafka's {len(list(libs.glob('*.jar')))} jars are in {libs}")
+    say(f"Apache Kafka's {len(list(libs.glob('*.jar')))} jars are in {libs}")
 
 
-def _run_maven(maven: str, target: Path, report: Report) -> None:
-    report("fetching Apache Kafka's jars with Maven (once; about 45 MB) ...")
+def _run_maven(maven: str, target: Path, say: Say) -> None:
+    say("fetching Apache Kafka's jars with Maven (once; about 45 MB) ...")
     command = [maven, "-B", "-f", str(POM), "dependency:copy-dependencies"]
     command += ["-DincludeScope=runtime", f"-DoutputDirectory={target}"]
     log_path = target / "maven.log"
@@ -325,7 +248,7 @@ def _run_maven(maven: str, target: Path, report: Report) -> None:
             start_new_session=True,
         )
     try:
-        _watch_maven(process, log_path, report)
+        _watch_maven(process, log_path, say)
     except BaseException:
         kill_tree(process.pid)
         process.wait()
@@ -339,7 +262,7 @@ def _run_maven(maven: str, target: Path, report: Report) -> None:
         )
 
 
-def _watch_maven(process: subprocess.Popen[bytes], log_path: Path, report: Report) -> None:
+def _watch_maven(process: subprocess.Popen[bytes], log_path: Path, say: Say) -> None:
     started_s = reported_s = time.monotonic()
     while process.poll() is None:
         now_s = time.monotonic()
@@ -348,5 +271,5 @@ def _watch_maven(process: subprocess.Popen[bytes], log_path: Path, report: Repor
         if now_s - reported_s > 5:
             reported_s = now_s
             fetched = log_path.read_text(encoding="utf-8", errors="replace").count("Downloaded ")
-            report(f"  ... {fetched} files fetched, {now_s - started_s:.0f} s")
+            say(f"  ... {fetched} files fetched, {now_s - started_s:.0f} s")
         time.sleep(0.1)

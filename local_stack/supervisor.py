@@ -94,7 +94,7 @@ class Supervisor:
         """Return the process id of a running service."""
         return self._kept[name].pid
 
-    def report(self, line: str) -> None:
+    def say(self, line: str) -> None:
         """Print a line of our own in the log; for any thread, and before ``start`` too."""
         now = datetime.now()  # noqa: DTZ005 - shown to the person at this clock
         self._print(Message("line", line, now, SYSTEM, None))
@@ -142,7 +142,7 @@ class Supervisor:
     def _end(self, kept: _Kept, is_late: bool) -> None:
         assert kept.pid is not None
         if is_late:
-            self.report(f"{kept.service.name} does not end: killing it")
+            self.say(f"{kept.service.name} does not end: killing it")
         with contextlib.suppress(ProcessLookupError):
             if sys.platform == "win32":
                 os.kill(kept.pid, signal.SIGTERM)
@@ -174,19 +174,19 @@ class Supervisor:
         if not kept.is_wanted:
             # By the signal itself if it had not come to handling it: still starting.
             in_order = status in (0, -signal.SIGTERM)
-            self.report(f"{name} stopped" if in_order else f"{name} ended with {how}")
+            self.say(f"{name} stopped" if in_order else f"{name} ended with {how}")
             self.exit_status = self.exit_status or int(not in_order)
             return
         self.deaths += 1
         kept.deaths_s.append(time.monotonic())
         if status == USER_ERROR_STATUS:
-            self.report(f"{name} ended with {how}: see its error above")
+            self.say(f"{name} ended with {how}: see its error above")
             self._give_up(status)
         elif self._is_broken(kept):
-            self.report(f"{name} ended with {how}, {MAX_DEATHS} times in a row: giving up")
+            self.say(f"{name} ended with {how}, {MAX_DEATHS} times in a row: giving up")
             self._give_up(1)
         else:
-            self.report(f"{name} ended with {how}: starting it again")
+            self.say(f"{name} ended with {how}: starting it again")
             kept.restart_at_s = time.monotonic() + RESTART_DELAY_SECONDS
 
     def _give_up(self, status: int) -> None:

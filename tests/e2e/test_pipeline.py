@@ -15,6 +15,7 @@ from psycopg2.errors import UndefinedTable
 
 from db.connection import Database, DatabaseUnavailable
 from local_stack.kafka import LocalKafka
+from local_stack.leftovers import mark
 from local_stack.postgres import LocalPostgres
 from local_stack.processes import free_port
 from tests.conftest import CHECKOUT
@@ -80,6 +81,7 @@ def test_all_tables_grow_and_the_dashboard_answers(start_all, query):
 def test_started_in_the_worst_order_everything_comes_up_by_itself(tmp_path):
     kafka, postgres = LocalKafka(tmp_path / "k"), LocalPostgres(tmp_path / "p", durable=False)
     environment = {
+        **mark(),
         "PATH": "",
         "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
         "DATABASE_URL": postgres.url,

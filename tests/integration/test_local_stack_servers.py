@@ -16,6 +16,7 @@ import pytest
 
 from broker.topics import BrokerUnavailable, admin_client, ensure_topic
 from config import Settings
+from local_stack import infrastructure as infrastructure_module
 from local_stack import kafka as kafka_module
 from local_stack.infrastructure import Infrastructure, Ports
 from local_stack.kafka import KafkaImpossible, LocalKafka, fetch_jars, find_java
@@ -92,7 +93,7 @@ def test_a_server_left_behind_by_a_killed_run_is_ended_by_the_next(
     left_behind = int(output)
     assert psutil.pid_exists(left_behind)
     said: list[str] = []
-    with LocalPostgres(directory, report=said.append):
+    with LocalPostgres(directory, say=said.append):
         assert not psutil.pid_exists(left_behind) or (
             psutil.Process(left_behind).status() == psutil.STATUS_ZOMBIE
         )
@@ -142,6 +143,31 @@ def test_what_the_user_has_set_is_used_and_nothing_started(tmp_path: Path) -> No
     assert infrastructure.connection_settings == given
     assert list(tmp_path.iterdir()) == []
     assert not any("secret" in line for line in said)
+
+
+def test_a_server_that_could_not_be_started_again_is_tried_until_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(infrastructure_module, "WATCH_INTERVAL_SECONDS", 0.01)
+    monkeypatch.setattr(infrastructure_module, "MAX_PAUSE_SECONDS", 0.05)
+    said: list[str] = []
+    given = {"KAFKA_BOOTSTRAP_SERVERS": "k:1"}
+    infrastructure = Infrastructure(
+        Settings(), given, tmp_path, Ports(0, 0), said.append, durable=False
+    )
+    infrastructure.start()
+    try:
+        server = infrastructure.postgres
+        assert server is not None
+        settings = server.data_directory / "postgresql.conf"
+        settings.rename(settings.with_suffix(".away"))
+        psutil.Process(server.pid).kill()
+        until(lambda: sum("will go on trying" in line for line in said) >= 5)
+        settings.with_suffix(".away").rename(settings)
+        until(lambda: "PostgreSQL runs again" in said)
+        assert query(server.url, "SELECT 1") == [(1,)]
+    finally:
+        infrastructure.stop()
 
 
 def test_a_second_start_in_the_same_directory_is_refused(tmp_path: Path) -> None:
@@ -243,7 +269,7 @@ def test_kafka_keeps_topics_and_port_when_it_is_killed(tmp_path: Path) -> None:
 def test_a_kafka_that_dies_while_starting_shows_the_end_of_its_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kafka_module, "fetch_jars", lambda libs, report: None)
+    monkeypatch.setattr(kafka_module, "fetch_jars", lambda libs, say: None)
     java = tmp_path / "java"
     java.write_text("#!/bin/sh\necho 'openjdk version \"17.0.2\"' >&2; echo broken; exit 3\n")
     java.chmod(0o755)

@@ -102,5 +102,5 @@ def test_a_service_that_does_not_end_is_killed_with_all_it_started(
 
 def test_what_comes_before_the_services_is_shown_in_the_same_form() -> None:
     output = io.StringIO()
-    Supervisor([Service("consumer", [])], output).report("starting Kafka ...")
+    Supervisor([Service("consumer", [])], output).say("starting Kafka ...")
     assert output.getvalue().endswith("system   | starting Kafka ...\n")

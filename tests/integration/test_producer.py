@@ -9,6 +9,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from local_stack.kafka import LocalKafka
+from local_stack.leftovers import mark
 from simulator.fleet import make_fleet
 from tests.conftest import CHECKOUT
 from tests.waiting import until
@@ -65,7 +66,7 @@ def test_it_ends_cleanly_in_the_middle_with_all_it_counted_delivered(service, ka
 
 def test_an_outage_of_the_broker_loses_and_doubles_nothing(tmp_path):
     kafka = LocalKafka(tmp_path / "kafka")
-    environment = {"PATH": "", "KAFKA_BOOTSTRAP_SERVERS": "", "KAFKA_TOPIC": "outage"}
+    environment = {**mark(), "PATH": "", "KAFKA_BOOTSTRAP_SERVERS": "", "KAFKA_TOPIC": "outage"}
     with kafka:
         environment["KAFKA_BOOTSTRAP_SERVERS"] = kafka.bootstrap_servers
         environment["DATABASE_URL"] = "postgresql://nobody@127.0.0.1:1/none"

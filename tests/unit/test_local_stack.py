@@ -8,6 +8,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +18,8 @@ import pytest
 
 from local_stack import bootstrap, smoke
 from local_stack.kafka import POM, java_major
-from local_stack.processes import PidFile
+from local_stack.leftovers import end_leftovers
+from local_stack.processes import PidFile, is_alive
 from local_stack.smoke import Check, Counts, checks_of, verdict
 from local_stack.supervisor import OWN_TIME_AND_NAME, describe_status
 
@@ -75,9 +78,7 @@ def test_a_process_is_found_again_by_its_pid_file(tmp_path: Path) -> None:
     pid_file = PidFile(tmp_path / "a.pid")
     assert pid_file.running() is None
     pid_file.write(os.getpid())
-    running = pid_file.running()
-    assert running is not None
-    assert running.pid == os.getpid()
+    assert pid_file.running() == os.getpid()
 
 
 def test_a_process_id_that_was_used_again_is_not_taken_for_the_old_process(tmp_path: Path) -> None:
@@ -85,6 +86,39 @@ def test_a_process_id_that_was_used_again_is_not_taken_for_the_old_process(tmp_p
     created = psutil.Process().create_time() - 60
     path.write_text(json.dumps({"pid": os.getpid(), "created": created}))
     assert PidFile(path).running() is None
+
+
+def start_and_leave(owner_ends: bool) -> tuple[subprocess.Popen[bytes], psutil.Process]:
+    """Start an owner and its child; return both. Leaves the child behind if the owner ends."""
+    code = (
+        "import os, subprocess, sys, time\nfrom local_stack.leftovers import mark_children\n"
+        "mark_children()\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        "print(child.pid, flush=True)\n"
+        f"{'os._exit(0)' if owner_ends else 'time.sleep(60)'}"
+    )
+    owner = subprocess.Popen([sys.executable, "-c", code], cwd=CHECKOUT, stdout=subprocess.PIPE)
+    assert owner.stdout is not None
+    child = psutil.Process(int(owner.stdout.readline()))
+    owner.stdout.close()
+    if owner_ends:
+        owner.wait()
+    return owner, child
+
+
+def test_what_has_lost_its_owner_is_ended_and_what_has_not_is_left_alone() -> None:
+    _, left = start_and_leave(owner_ends=True)
+    owner, owned = start_and_leave(owner_ends=False)
+    said: list[str] = []
+    try:
+        end_leftovers(said.append)
+        assert not is_alive(left)
+        assert is_alive(owned)
+        assert [str(left.pid) in line and str(owned.pid) not in line for line in said] == [True]
+    finally:
+        for process in (owned, owner):
+            process.kill()
+        owner.wait()
 
 
 def test_a_mutilated_pid_file_is_no_process(tmp_path: Path) -> None:
@@ -139,7 +173,7 @@ def test_the_verdict_counts_what_failed() -> None:
 
 
 def test_the_figures_are_a_table() -> None:
-    line = smoke.Latency("consumer", "sensor_readings", 9, 0.9, "sent -> stored", 12, None)
+    line = smoke.TableFigures("consumer", "sensor_readings", 9, 0.9, "sent -> stored", 12, None)
     head, rule, row = smoke.table([line])
     assert head.split()[:3] == ["service", "table", "rows"]
     assert set(rule) == {"-"}
