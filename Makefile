@@ -8,7 +8,7 @@ DURATION ?= 150
 smoke: ARGS ?= --duration $(DURATION)
 
 # exec, so that a signal to the recipe's process reaches Python.
-help demo test infra smoke bench bench-peers chaos lint clean:
+help demo test test-all infra smoke bench bench-peers chaos lint clean:
 	exec $(PYTHON) -m local_stack.bootstrap $@ $(ARGS)
 
-.PHONY: help demo test infra smoke bench bench-peers chaos lint clean
+.PHONY: help demo test test-all infra smoke bench bench-peers chaos lint clean

@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import CHECKOUT
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 
 @pytest.mark.timeout(240)

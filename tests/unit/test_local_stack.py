@@ -52,8 +52,8 @@ def test_the_bootstrap_imports_nothing_that_must_be_installed() -> None:
     names = {
         (n.module or "") if isinstance(n, ast.ImportFrom) else n.names[0].name for n in imports
     }
-    stdlib = {"__future__", "ensurepip", "hashlib", "os", "pathlib", "shutil", "subprocess", "sys"}
-    assert names == stdlib
+    stdlib = "__future__ ast ensurepip hashlib os pathlib shutil subprocess sys"
+    assert names == {*stdlib.split()}
     assert (CHECKOUT / "local_stack" / "__init__.py").read_text("utf-8").count("import") == 0
 
 
@@ -62,6 +62,19 @@ def test_every_target_of_the_makefile_is_a_command_of_the_bootstrap() -> None:
     found = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
     assert found is not None
     assert set(found[1].split()) == {*bootstrap.COMMANDS, "help", "clean"}
+
+
+def test_pips_index_and_certificates_are_uvs_too_the_nearest_setting_first() -> None:
+    settings = bootstrap.pip_settings(
+        "global.index-url='https://far/simple'\nglobal.cert='/ca.pem'\nfreeze.timeout='10'\n"
+        "install.find-links='/a\\n/b'\n:env:.index-url='https://near/simple'\n"
+    )
+    assert bootstrap.uv_environment(settings) == {
+        "UV_INDEX_STRATEGY": "unsafe-best-match",
+        "UV_DEFAULT_INDEX": "https://near/simple",
+        "UV_FIND_LINKS": "/a,/b",
+        "SSL_CERT_FILE": "/ca.pem",
+    }
 
 
 def test_a_changed_included_requirements_file_changes_the_digest(tmp_path: Path) -> None:
