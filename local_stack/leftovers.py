@@ -18,7 +18,7 @@ from local_stack.processes import CHECKOUT, Say, is_alive, is_running, kill_tree
 MARK = "IOT_PIPELINE_OWNER"
 # Services finish their batch and servers end in order within a second or two. What takes longer is
 # killed, and loses nothing by it: that is what they are made for.
-DEADLINE_SECONDS = 5.0
+DEADLINE_SECONDS = 3.0
 
 
 def mark() -> dict[str, str]:

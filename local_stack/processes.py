@@ -113,9 +113,12 @@ def kill_tree(pid: int) -> None:
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Return whether a process runs; one that ended but was not waited for (a zombie) does not."""
+    """Return whether a process runs; one that ended but was not waited for (a zombie) does not.
+
+    While its other threads end, a zombie may still hold its ports.
+    """
     try:
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
+        return bool(process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1)
     except psutil.NoSuchProcess:
         return False
 
