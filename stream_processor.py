@@ -26,6 +26,7 @@ from db.partitions import Retention
 from pipeline.decoding import Readings, decode_batch
 from pipeline.windows import PartitionWindows, WindowKey, WindowRules
 from service.cli import service_parser
+from service.correlating import BackgroundCorrelator
 from service.lifecycle import Heartbeat, StopSignal, instance_name, run_service
 from service.logs import setup_logging
 from service.metrics import serve_metrics
@@ -50,9 +51,8 @@ class Prepared:
 class AggregateWindows:
     """Windows per partition in memory, exactly as they stand in the database."""
 
-    def __init__(self, rules: WindowRules, correlation_windows: int) -> None:
+    def __init__(self, rules: WindowRules) -> None:
         self.rules = rules
-        self.correlation_us = correlation_windows * rules.window_us
         self.windows: dict[int, PartitionWindows] = {}
         self.next_offsets: dict[int, int] = {}
         # Monotonic time of the last message, or idle step, of each partition at its end.
@@ -143,7 +143,7 @@ class AggregateWindows:
         if self.watermark_us is None:
             return 0
         lateness_us = self.rules.allowed_lateness_us
-        marked = aggregates.close_windows(tx, self.watermark_us, lateness_us, self.correlation_us)
+        marked = aggregates.close_windows(tx, self.watermark_us, lateness_us)
         final_until_us = aggregates.final_until(tx, self.watermark_us - lateness_us)
         for p, state in self.windows.items():
             windows.delete(tx, self.sources[p], state.forget(final_until_us))
@@ -197,10 +197,13 @@ def main() -> None:
         BATCH_TIMEOUT_SECONDS,
         args.once,
     )
-    handler = AggregateWindows(window_rules(settings), settings.correlation_windows)
+    handler = AggregateWindows(window_rules(settings))
     keep = Retention(settings.retention_days, settings.aggregate_retention_days)
     reporter = BackgroundReporter(settings.database_url, GROUP, instance_name(), keep)
-    with reporter, Database(settings.database_url, GROUP) as database:
+    correlator = BackgroundCorrelator(
+        settings.database_url, settings.correlation_windows, args.once
+    )
+    with reporter, correlator, Database(settings.database_url, GROUP) as database:
         beat = Heartbeat(serve_metrics(GROUP, reporter, settings.metrics_port))
         run_stream(stream, handler, database, beat, stop)
         beat.beat("stopped", force=True)

@@ -1,21 +1,15 @@
-"""Tables sensor_aggregates, window_rollups and sensor_correlations.
-
-What the stream processor shows to others.
-"""
+"""Tables sensor_aggregates and window_rollups: what the stream processor shows to others."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from typing import Any
-
-from psycopg2.extras import execute_values
 
 from db.connection import Cursor
 from db.offsets import StaleCheckpoint
 from db.statements import statements
 from db.times import to_microseconds, to_timestamp
-from pipeline.correlation import correlate
 from pipeline.windows import Sums, WindowKey
 
 SQL = statements(__file__)
@@ -94,10 +88,8 @@ def watermark(tx: Cursor, group: str, source_ids: Sequence[int]) -> int | None:
     return None if mark is None else to_microseconds(mark)
 
 
-def close_windows(
-    tx: Cursor, watermark_us: int, allowed_lateness_us: int, correlation_us: int
-) -> int:
-    """Mark what the watermark has passed as closed, then final, and write the correlations of both.
+def close_windows(tx: Cursor, watermark_us: int, allowed_lateness_us: int) -> int:
+    """Mark what the watermark has passed as closed, then final; note that correlations are due.
 
     What becomes final is added to ``window_rollups``.
 
@@ -106,19 +98,14 @@ def close_windows(
     int
         Rows marked.
     """
-    rows = 0
+    marked = 0
     for statement, until_us in (
         (SQL["close"], watermark_us),
         (SQL["finalize"], watermark_us - allowed_lateness_us),
     ):
         tx.execute(statement, {"until": to_timestamp(until_us), "rows": MAX_SWEPT_ROWS})
-        marked = tx.fetchall()
-        rows += sum(count for _, _, count in marked)
-        if marked:
-            ends = {(location, end) for location, end, _ in marked}
-            is_final = statement is SQL["finalize"]
-            _write_correlations(tx, ends, is_final, timedelta(microseconds=correlation_us))
-    return rows
+        marked += tx.fetchone()[0]
+    return marked
 
 
 def final_until(tx: Cursor, watermark_us: int) -> int:
@@ -128,47 +115,3 @@ def final_until(tx: Cursor, watermark_us: int) -> int:
     if oldest_open is None:
         return watermark_us
     return min(watermark_us, to_microseconds(oldest_open) - 1)
-
-
-def _write_correlations(
-    tx: Cursor, ends: set[tuple[str, datetime]], is_final: bool, reach: timedelta
-) -> None:
-    means = _window_means(tx, ends, reach)
-    rows = []
-    for location, end in sorted(ends):
-        recent = {
-            sensor_type: {
-                to_microseconds(e): m for e, m in series.items() if end - reach < e <= end
-            }
-            for sensor_type, series in means.get(location, {}).items()
-        }
-        rows += [
-            (end, location, c.sensor_type_a, c.sensor_type_b, c.value, c.window_count, is_final)
-            for c in correlate({kind: series for kind, series in recent.items() if series})
-        ]
-    execute_values(
-        tx,
-        "INSERT INTO sensor_correlations AS c (window_end, location, sensor_type_a, sensor_type_b,"
-        " correlation, window_count, is_final) VALUES %s"
-        " ON CONFLICT ON CONSTRAINT sensor_correlations_pkey DO UPDATE SET"
-        " correlation = EXCLUDED.correlation, window_count = EXCLUDED.window_count,"
-        " is_final = c.is_final OR EXCLUDED.is_final, created_at = EXCLUDED.created_at",
-        rows,
-        page_size=1000,
-    )
-
-
-def _window_means(
-    tx: Cursor, ends: set[tuple[str, datetime]], reach: timedelta
-) -> Mapping[str, Mapping[str, Mapping[datetime, float]]]:
-    """Return avg_value by location, sensor type and window end, as far as ``ends`` need it."""
-    times = [end for _, end in ends]
-    tx.execute(
-        "SELECT location, sensor_type, window_end, avg_value FROM sensor_aggregates"
-        " WHERE window_start >= %s AND window_start < %s AND location = ANY(%s)",
-        (min(times) - reach, max(times), sorted({location for location, _ in ends})),
-    )
-    means: dict[str, dict[str, dict[datetime, float]]] = {}
-    for location, sensor_type, end, mean in tx.fetchall():
-        means.setdefault(location, {}).setdefault(sensor_type, {})[end] = float(mean)
-    return means

@@ -34,14 +34,21 @@ SELECT CASE WHEN count(*) = %(partitions)s
 FROM stream_offsets WHERE consumer_group = %(group)s AND source_id = ANY(%(source_ids)s)
 
 -- name: close
--- Rows that are being refined are left for the next time: waiting for them could deadlock.
+-- Rows that are being refined are left for the next time: waiting for them could deadlock. A place with two types
+-- is due to be correlated (db/correlations.py).
 WITH passed AS (
     SELECT id FROM sensor_aggregates WHERE NOT is_final AND NOT is_closed AND window_end <= %(until)s
     ORDER BY window_end LIMIT %(rows)s FOR UPDATE SKIP LOCKED
 ), closed AS (
-    UPDATE sensor_aggregates a SET is_closed = true FROM passed WHERE a.id = passed.id RETURNING a.location, a.window_end
+    UPDATE sensor_aggregates a SET is_closed = true FROM passed WHERE a.id = passed.id
+    RETURNING a.window_start, a.window_end, a.location
+), due AS (
+    INSERT INTO correlations_due (window_start, window_end, location)
+    SELECT DISTINCT window_start, window_end, location FROM closed m
+    WHERE (SELECT min(sensor_type) FROM sensor_aggregates a WHERE a.location = m.location)
+        < (SELECT max(sensor_type) FROM sensor_aggregates a WHERE a.location = m.location)
 )
-SELECT location, window_end, count(*) FROM closed GROUP BY location, window_end
+SELECT count(*) FROM closed
 
 -- name: finalize
 -- A window becomes final once, so here is where it is rolled up; in the order of the key, as two processors may do it.
@@ -63,8 +70,13 @@ WITH passed AS (
         rule_anomalies = r.rule_anomalies + EXCLUDED.rule_anomalies,
         statistical_anomalies = r.statistical_anomalies + EXCLUDED.statistical_anomalies,
         windows = r.windows + EXCLUDED.windows
+), due AS (
+    INSERT INTO correlations_due (window_start, window_end, location)
+    SELECT DISTINCT window_start, window_end, location FROM final m
+    WHERE (SELECT min(sensor_type) FROM sensor_aggregates a WHERE a.location = m.location)
+        < (SELECT max(sensor_type) FROM sensor_aggregates a WHERE a.location = m.location)
 )
-SELECT location, window_end, count(*) FROM final GROUP BY location, window_end
+SELECT count(*) FROM final
 
 -- name: oldest_open
 SELECT min(window_end) FROM sensor_aggregates WHERE NOT is_final

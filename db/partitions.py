@@ -35,6 +35,7 @@ _AGGREGATE_TIMES = {
     "sensor_aggregates": "window_start",
     "window_rollups": "window_start",
     "sensor_correlations": "window_end",
+    "correlations_due": "window_end",
     "verdict_counts": "minute",
     "merged_verdicts": "minute",
     "dead_letter_counts": "hour",

@@ -174,6 +174,8 @@ CREATE TABLE IF NOT EXISTS sensor_aggregates (
 );
 -- Serves the search for windows to close or finalize: few rows, whatever the history.
 CREATE INDEX IF NOT EXISTS sensor_aggregates_open ON sensor_aggregates (window_end) WHERE NOT is_final;
+-- Serves the correlations: the types of a place, and the latest windows of one of them.
+CREATE INDEX IF NOT EXISTS sensor_aggregates_series ON sensor_aggregates (location, sensor_type, window_start);
 COMMENT ON TABLE sensor_aggregates IS 'One row per window, location and sensor type: refined until is_final.';
 COMMENT ON COLUMN sensor_aggregates.id IS 'Number of the row.';
 COMMENT ON COLUMN sensor_aggregates.window_start IS 'Start of the window, inclusive, UTC, aligned to the epoch.';
@@ -329,14 +331,27 @@ CREATE TABLE IF NOT EXISTS sensor_correlations (
 );
 COMMENT ON TABLE sensor_correlations IS
     'One row per window end, location and pair of sensor types (a < b): Pearson correlation of their window means.';
-COMMENT ON COLUMN sensor_correlations.window_end IS 'End of the latest window taken in, UTC.';
+COMMENT ON COLUMN sensor_correlations.window_end IS 'End of the window that closed, UTC; none later is taken in.';
 COMMENT ON COLUMN sensor_correlations.location IS 'Where the sensors are.';
 COMMENT ON COLUMN sensor_correlations.sensor_type_a IS 'First sensor type, alphabetically.';
 COMMENT ON COLUMN sensor_correlations.sensor_type_b IS 'Second sensor type.';
 COMMENT ON COLUMN sensor_correlations.correlation IS 'Pearson correlation, -1..1; NULL when a series is constant or too short.';
-COMMENT ON COLUMN sensor_correlations.window_count IS 'Windows in which both types have a mean.';
+COMMENT ON COLUMN sensor_correlations.window_count IS 'Windows taken in: the latest in which both types have a mean, CORRELATION_WINDOWS at most, sought one day back.';
 COMMENT ON COLUMN sensor_correlations.is_final IS 'Computed from final windows.';
 COMMENT ON COLUMN sensor_correlations.created_at IS 'When the row was last written, UTC.';
+
+CREATE TABLE IF NOT EXISTS correlations_due (
+    id            BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    window_start  TIMESTAMP NOT NULL,
+    window_end    TIMESTAMP NOT NULL,
+    location      VARCHAR(100) NOT NULL
+);
+COMMENT ON TABLE correlations_due IS
+    'One row per closing of windows at a location, written with it: its correlations are still to be computed. Normally empty.';
+COMMENT ON COLUMN correlations_due.id IS 'Number of the row.';
+COMMENT ON COLUMN correlations_due.window_start IS 'Start of the windows that closed or became final, UTC.';
+COMMENT ON COLUMN correlations_due.window_end IS 'Their end, UTC.';
+COMMENT ON COLUMN correlations_due.location IS 'Where the sensors are.';
 
 -- --------------------------------------------------------------------------------------------- detector
 

@@ -50,7 +50,7 @@ GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 
 def finalize(database, until_us):
     with database.transaction() as tx:
-        return aggregates.close_windows(tx, until_us, 0, 0)
+        return aggregates.close_windows(tx, until_us, 0)
 
 
 def refine(tx, *starts_us):

@@ -85,7 +85,7 @@ def test_rolled_up_windows_say_what_the_windows_say(database, query, store):
     before = answers()
     some = to_microseconds(newest - timedelta(minutes=12))  # the others are not final yet
     with database.transaction() as tx:
-        rolled_up = aggregates.close_windows(tx, some, 0, 60_000_000)
+        rolled_up = aggregates.close_windows(tx, some, 0)
     assert rolled_up == query("SELECT sum(windows) FROM window_rollups")[0][0] > 0
     assert len(before) > 10
     for row, same in zip(before, answers(), strict=True):

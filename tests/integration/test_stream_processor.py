@@ -171,6 +171,28 @@ def test_correlations_are_written_for_closed_windows(service, kafka, topic, quer
     until(lambda: query(found, end) == [("co2", "temperature", -1.0, 6, True)])
 
 
+def test_hundreds_of_types_at_one_place_hold_no_window_open(service, kafka, topic, query):
+    send(
+        kafka,
+        topic,
+        [
+            reading(60 * minute + kind % 60, minute * kind % 17, sensor_type=f"tag-{kind:03}")
+            for minute in range(20)
+            for kind in range(300)
+        ],
+        partition=0,
+    )
+    send(kafka, topic, [reading(3_600, location="Hall")], partition=0)
+    service("stream_processor.py")
+    final = "SELECT count(*) FROM sensor_aggregates WHERE is_final AND location = 'Laboratory'"
+    until(lambda: query(final) == [(6_000,)], seconds=60)
+    send(kafka, topic, [reading(3_601, location="Hall")], partition=0)
+    new = "SELECT count_readings FROM sensor_aggregates WHERE location = 'Hall'"
+    until(lambda: query(new) == [(2,)])
+    until(lambda: query("SELECT count(*) FROM correlations_due") == [(0,)], seconds=60)
+    assert query("SELECT count(*) FROM sensor_correlations WHERE is_final") == [(20 * 2_016,)]
+
+
 def test_a_row_appears_soon_and_is_refined(service, kafka, topic, query):
     service("stream_processor.py")
     seen = "SELECT count_readings, is_final FROM sensor_aggregates"

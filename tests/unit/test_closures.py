@@ -11,10 +11,10 @@ import pytest
 from tests.conftest import CHECKOUT
 
 CEILINGS = {
-    "producer": 3_657,
-    "consumer": 3_303,
-    "stream_processor": 4_019,
-    "ml_detector": 4_219,
+    "producer": 3_658,
+    "consumer": 3_304,
+    "stream_processor": 4_180,
+    "ml_detector": 4_220,
     "dashboard": 3_653,
 }
 
