@@ -22,15 +22,17 @@ from config import load_settings_or_exit
 from db import dead_letters, readings
 from db.connection import Cursor, Database
 from db.dead_letters import DeadLetter
-from db.heartbeat import BackgroundReporter
 from db.offsets import Position
-from db.partitions import Retention
+from db.retention import Retention
 from pipeline.decoding import Rejected, decode_batch, numbered
 from service.cli import service_parser
+from service.heartbeat import BackgroundReporter
+from service.leases import Presence
 from service.lifecycle import Heartbeat, Latency, StopSignal, instance_name, run_service
 from service.logs import setup_logging
 from service.metrics import serve_metrics
 from service.stream import Stream, run_stream
+from service.upkeep import Upkeep
 
 GROUP = "consumer"
 # One transaction: large enough for COPY to be the cost, small enough for a row to be seen soon.
@@ -67,8 +69,9 @@ class Prepared:
 class StoreReadings:
     """Rows for readings, dead letters for everything else."""
 
-    def __init__(self, dead_letter_rows_per_hour: int) -> None:
+    def __init__(self, dead_letter_rows_per_hour: int, upkeep: Upkeep) -> None:
         self.rows_per_hour = dead_letter_rows_per_hour
+        self.upkeep = upkeep
         self.latency = Latency()
         self.rejected = 0
         self.known_types: set[tuple[str, int]] = set()
@@ -136,8 +139,12 @@ class StoreReadings:
         return True
 
     def gauges(self) -> dict[str, Any]:
-        """Return messages rejected since the start, and latency from broker to stored row."""
-        gauges = {"rejected": self.rejected, **self.latency.percentiles_ms()}
+        """Return messages rejected, latency from broker to stored row, and what upkeep says."""
+        gauges = {
+            "rejected": self.rejected,
+            **self.latency.percentiles_ms(),
+            **self.upkeep.gauges(),
+        }
         self.latency.reset()
         return gauges
 
@@ -174,10 +181,12 @@ def main() -> None:
         args.once,
     )
     keep = Retention(settings.retention_days, settings.aggregate_retention_days)
-    reporter = BackgroundReporter(settings.database_url, GROUP, instance_name(), keep)
-    with reporter, Database(settings.database_url, GROUP) as database:
+    presence, database = Presence(GROUP), Database(settings.database_url, GROUP)
+    reporter = BackgroundReporter(settings.database_url, GROUP, instance_name(), database, presence)
+    with database, reporter, Upkeep(settings.database_url, keep, presence) as upkeep:
         beat = Heartbeat(serve_metrics(GROUP, reporter, settings.metrics_port))
-        run_stream(stream, StoreReadings(settings.dead_letter_rows_per_hour), database, beat, stop)
+        handler = StoreReadings(settings.dead_letter_rows_per_hour, upkeep)
+        run_stream(stream, handler, database, beat, stop)
         beat.beat("stopped", force=True)
 
 

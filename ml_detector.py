@@ -17,12 +17,11 @@ import math
 from config import Settings, load_settings_or_exit
 from db.claims import session_name
 from db.connection import Database, DatabaseUnavailable, RowExists
-from db.heartbeat import BackgroundReporter
-from db.partitions import Retention
 from db.predictions import StaleProgress
 from db.schema import SchemaMismatch, prepare_database
 from pipeline.detector import DetectorSettings
 from service.cli import service_parser
+from service.heartbeat import BackgroundReporter
 from service.lifecycle import (
     Heartbeat,
     Outage,
@@ -121,10 +120,9 @@ def main() -> None:
     setup_logging(NAME, settings.log_level, settings.log_format)
     stop = StopSignal().install()
     instance = instance_name()
-    keep = Retention(settings.retention_days, settings.aggregate_retention_days)
-    reporter = BackgroundReporter(settings.database_url, NAME, instance, keep)
-    session = session_name(instance)
-    with reporter, Database(settings.database_url, session) as database:
+    database = Database(settings.database_url, session_name(instance))
+    reporter = BackgroundReporter(settings.database_url, NAME, instance, database)
+    with database, reporter:
         beat = Heartbeat(serve_metrics(NAME, reporter, settings.metrics_port))
         scoring = Scoring(detector_settings(settings), database, instance)
         run(scoring, database, beat, stop, args.once, settings.detector_poll_seconds)

@@ -13,9 +13,9 @@ import math
 from pathlib import Path
 
 from config import load_settings_or_exit
-from db.heartbeat import BackgroundReporter
 from pipeline.encoding import Sensor
 from service.cli import number, service_parser
+from service.heartbeat import BackgroundReporter
 from service.lifecycle import Heartbeat, StopSignal, UserError, instance_name, run_service
 from service.logs import setup_logging
 from service.metrics import serve_metrics

@@ -20,13 +20,12 @@ from broker.reader import PartitionBatch, TopicReader
 from config import Settings, load_settings_or_exit
 from db import aggregates, windows
 from db.connection import Cursor, Database
-from db.heartbeat import BackgroundReporter
 from db.offsets import Position
-from db.partitions import Retention
 from pipeline.decoding import Readings, decode_batch
 from pipeline.windows import PartitionWindows, WindowKey, WindowRules
 from service.cli import service_parser
 from service.correlating import BackgroundCorrelator
+from service.heartbeat import BackgroundReporter
 from service.lifecycle import Heartbeat, StopSignal, instance_name, run_service
 from service.logs import setup_logging
 from service.metrics import serve_metrics
@@ -198,12 +197,12 @@ def main() -> None:
         args.once,
     )
     handler = AggregateWindows(window_rules(settings))
-    keep = Retention(settings.retention_days, settings.aggregate_retention_days)
-    reporter = BackgroundReporter(settings.database_url, GROUP, instance_name(), keep)
+    database = Database(settings.database_url, GROUP)
+    reporter = BackgroundReporter(settings.database_url, GROUP, instance_name(), database)
     correlator = BackgroundCorrelator(
         settings.database_url, settings.correlation_windows, args.once
     )
-    with reporter, correlator, Database(settings.database_url, GROUP) as database:
+    with database, reporter, correlator:
         beat = Heartbeat(serve_metrics(GROUP, reporter, settings.metrics_port))
         run_stream(stream, handler, database, beat, stop)
         beat.beat("stopped", force=True)

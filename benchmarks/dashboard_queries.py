@@ -27,11 +27,12 @@ from typing import Any
 
 from dashboard_tabs.filters import RANGES_MINUTES
 from db import dashboard as queries
-from db import health, partitions, predictions, readings
+from db import health, predictions, readings, retention
 from db.connection import Cursor, Database, DatabaseUnavailable
 from db.schema import apply_schema
 from db.selecting import MAX_RAW_READINGS, Selection
 from local_stack.postgres import LocalPostgres
+from service import upkeep
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 STATEMENTS = [
@@ -128,12 +129,12 @@ INSERT INTO service_status (service, instance, state, details) VALUES
 def partition(database: Database, days: int, end: datetime) -> None:
     """Replace the partitions of empty tables by one a day, for so many days up to ``end``."""
     with database.transaction() as tx:
-        for table in partitions.PARTITIONED:
-            for name in partitions.partitions(tx, table):
+        for table in retention.PARTITIONED:
+            for name in retention.partitions(tx, table):
                 tx.execute(f"DROP TABLE {name}")
     for back in range(days, -1, -1):
         with database.transaction() as tx:
-            partitions.make_ahead(tx, end.date() - timedelta(days=back))
+            retention.make_ahead(tx, end.date() - timedelta(days=back))
 
 
 def fill(database: Database, first: int, rows: int, end: datetime) -> None:
@@ -147,7 +148,7 @@ def fill(database: Database, first: int, rows: int, end: datetime) -> None:
     say("filling the derived tables")
     with database.transaction() as tx:
         tx.execute(DERIVED)
-    partitions.look_after(database, partitions.Retention())
+    upkeep.look_after(database, retention.Retention())
 
 
 TYPES = ["temperature", "humidity", "air_quality", "pressure", "co2"]

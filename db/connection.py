@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import logging
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
 import psycopg2
 import psycopg2.errors
+from psycopg2 import Error as DatabaseError
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extensions import parse_dsn
 
-log = logging.getLogger(__name__)
+__all__ = ["Cursor", "Database", "DatabaseError", "DatabaseUnavailable", "RowExists"]
 
 # A dead or unreachable server is noticed within these, so that a stop or a retry is never far away.
 CONNECT_TIMEOUT_SECONDS = 5
 TCP_USER_TIMEOUT_MS = 10_000
 # A client that was stopped in the middle of a transaction must not hold its row locks for long.
 IDLE_IN_TRANSACTION_TIMEOUT_MS = 5_000
-# One that was stopped in the middle of a COPY is not idle to PostgreSQL. Who waits for its rows for
-# so long ends its session: each transaction of these services can be repeated.
+# What is locked for longer is tried again later.
 LOCK_TIMEOUT_MS = 5_000
 
 
@@ -40,7 +40,7 @@ _RETRYABLE = (
     psycopg2.errors.ReadOnlySqlTransaction,  # a standby, or default_transaction_read_only
     psycopg2.errors.InFailedSqlTransaction,
     psycopg2.errors.IdleInTransactionSessionTimeout,
-    psycopg2.errors.CheckViolation,  # no partition for today: the heartbeat makes it (partitions)
+    psycopg2.errors.CheckViolation,  # no partition for today: upkeep makes it (retention)
 )
 
 
@@ -62,6 +62,8 @@ class Database:
         self._application_name = application_name
         self._read_only = read_only
         self._connection: Any = None
+        # Of the transaction that is open: the server's process, and since when (monotonic seconds).
+        self.open_transaction: tuple[int | None, float] = (None, 0.0)
 
     @contextmanager
     def transaction(self) -> Iterator[Cursor]:
@@ -78,6 +80,10 @@ class Database:
         try:
             connection = self._connect()
             with connection, connection.cursor() as cursor:
+                if not self._read_only:
+                    # Asked each time: behind a pooler it changes from transaction to transaction.
+                    cursor.execute("SELECT pg_backend_pid()")
+                    self.open_transaction = (cursor.fetchone()[0], time.monotonic())
                 yield cursor
         except psycopg2.errors.UniqueViolation as problem:
             raise RowExists(
@@ -85,9 +91,9 @@ class Database:
             ) from problem
         except _RETRYABLE as problem:
             self.close()
-            if isinstance(problem, psycopg2.errors.LockNotAvailable):
-                self._end_stalled_sessions()
             raise DatabaseUnavailable(problem) from problem
+        finally:
+            self.open_transaction = (None, 0.0)
 
     def execute_alone(self, statement: str) -> None:
         """Execute a statement that takes no transaction.
@@ -106,17 +112,6 @@ class Database:
         except _RETRYABLE as problem:
             self.close()
             raise DatabaseUnavailable(problem) from problem
-
-    def _end_stalled_sessions(self) -> None:
-        with self.transaction() as tx:
-            tx.execute(
-                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND usename = current_user"
-                " AND pid <> pg_backend_pid() AND application_name = %s"
-                " AND xact_start < clock_timestamp() - %s * interval '1 ms'",
-                (self._application_name, LOCK_TIMEOUT_MS),
-            )
-            log.warning("stalled_sessions_ended sessions=%d", tx.fetchone()[0])
 
     def _connect(self) -> Any:
         if self._connection is None or self._connection.closed:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from psycopg2.extras import Json, execute_values
 
-from db import partitions, verdict_counts
+from db import retention, verdict_counts
 from db.connection import Cursor
 from db.copying import copy_columns, times, values
 from db.times import to_timestamp
@@ -168,7 +168,7 @@ def read(
     )
     rows = tx.fetchall()
     # A day to spare: a transaction is shorter, but it is dated by its beginning.
-    reached = min((row[10] for row in rows), default=None) or partitions.today_of(tx)
+    reached = min((row[10] for row in rows), default=None) or retention.today_of(tx)
     since = max(since, reached - timedelta(days=1))
     # A source that filled its limit may have more below another's last id: take what is certain.
     counts: dict[int, int] = {}

@@ -1,12 +1,21 @@
-"""Applies the schema: whoever comes first does it, everyone else finds it done."""
+"""Applies the schema: whoever comes first does it, everyone else finds it done.
+
+python -m db.schema
+
+As the owner of the tables, once a day where the services' role may not make tables: applies the
+schema, makes the partitions of the days to come, and lets go what RETENTION_DAYS and
+AGGREGATE_RETENTION_DAYS say.
+"""
 
 from __future__ import annotations
 
+import argparse
 import logging
 from pathlib import Path
 
-from db import partitions
-from db.connection import Cursor, Database, DatabaseUnavailable
+from db import retention
+from db.connection import Cursor, Database, DatabaseUnavailable, RowExists
+from db.retention import Retention
 
 log = logging.getLogger(__name__)
 
@@ -51,25 +60,37 @@ def apply_schema(database: Database) -> None:
     SchemaMismatch
         When the version is newer than this program, or no migration leads on from it.
     """
-    with database.transaction() as tx:
-        if not _steps_after(_version(tx)) and partitions.are_ahead(tx, partitions.today_of(tx)):
-            return
-        # Not waited for: who waits too long for a lock ends the session that has it.
-        tx.execute("SELECT pg_try_advisory_xact_lock(%s)", (partitions.LOCK_KEY,))
-        if not tx.fetchone()[0]:
-            raise DatabaseUnavailable("another process is applying the schema")
-        tx.execute(
-            "CREATE TABLE IF NOT EXISTS schema_version ("
-            " version INTEGER PRIMARY KEY,"
-            " applied_at TIMESTAMP NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'))"
+    try:
+        with database.transaction() as tx:
+            tx.execute("SET LOCAL lock_timeout = '500ms'")  # another process may be at it
+            if _steps_after(_version(tx)):
+                _apply(tx)
+            if retention.owns_tables(tx):
+                retention.make_ahead(tx, retention.today_of(tx))
+    except RowExists as problem:  # of two that create a table at once one gets this
+        raise DatabaseUnavailable("another process is applying the schema") from problem
+
+
+def _apply(tx: Cursor) -> None:
+    tx.execute("SELECT current_user, has_schema_privilege(current_schema(), 'CREATE')")
+    role, may_create = tx.fetchone()
+    if not may_create:
+        raise DatabaseUnavailable(
+            f"the tables are not there, and role {role} may not make them: run python -m db.schema"
+            " as a role that may"
         )
-        version = _version(tx)  # it may have been applied while we came here
-        for step in _steps_after(version):
-            tx.execute(step.read_text(encoding="utf-8"))
-            log.info("schema_applied file=%s", step.name)
-        if version < SCHEMA_VERSION:
-            tx.execute("INSERT INTO schema_version (version) VALUES (%s)", (SCHEMA_VERSION,))
-        partitions.make_ahead(tx, partitions.today_of(tx))
+    tx.execute(
+        "CREATE TABLE IF NOT EXISTS schema_version ("
+        " version INTEGER PRIMARY KEY,"
+        " applied_at TIMESTAMP NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'))"
+    )
+    tx.execute("LOCK TABLE schema_version IN EXCLUSIVE MODE")
+    version = _version(tx)  # it may have been applied while we came here
+    for step in _steps_after(version):
+        tx.execute(step.read_text(encoding="utf-8"))
+        log.info("schema_applied file=%s", step.name)
+    if version < SCHEMA_VERSION:
+        tx.execute("INSERT INTO schema_version (version) VALUES (%s)", (SCHEMA_VERSION,))
 
 
 def _version(tx: Cursor) -> int:
@@ -98,3 +119,29 @@ def _steps_after(version: int) -> list[Path]:
             " DATABASE_URL; the services create it and fill it from the topic"
         )
     return [known[number] for number in wanted]
+
+
+def main() -> None:
+    """Apply the schema and look after the days, once."""
+    from config import load_settings_or_exit  # only as a command: rooms take plain arguments
+
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.parse_args()
+    settings = load_settings_or_exit()
+    logging.basicConfig(level=settings.log_level, format="%(levelname)s %(message)s")
+    keep = Retention(settings.retention_days, settings.aggregate_retention_days)
+    try:
+        with Database(settings.database_url, "schema") as database:
+            prepare_database(database)
+            with database.transaction() as tx:
+                today = retention.today_of(tx)
+            while not retention.let_go(database, keep, today):
+                pass
+    except (DatabaseUnavailable, SchemaMismatch) as problem:
+        raise SystemExit(f"error: {' '.join(str(problem).split())}") from None
+
+
+if __name__ == "__main__":
+    main()

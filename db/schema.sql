@@ -57,7 +57,7 @@ CREATE TABLE IF NOT EXISTS sensor_readings (
     log_offset   BIGINT NOT NULL,
     ingested_on  DATE NOT NULL DEFAULT (now() AT TIME ZONE 'UTC')::date
 ) PARTITION BY RANGE (ingested_on);
--- The partitions, one a day, are made by db/partitions.py. Each has the primary key (source_id,
+-- The partitions, one a day, are made by db/retention.py. Each has the primary key (source_id,
 -- log_offset): it serves the detector's cursor, and makes a second copy of a message impossible.
 -- Serves the dashboard's time ranges, its latest readings, and one sensor's surroundings.
 CREATE INDEX IF NOT EXISTS sensor_readings_time ON sensor_readings (timestamp, sensor_id);
@@ -519,6 +519,29 @@ COMMENT ON COLUMN service_status.state IS 'running or stopped; a row that is not
 COMMENT ON COLUMN service_status.started_at IS 'When the process started, UTC.';
 COMMENT ON COLUMN service_status.updated_at IS 'When it last reported, UTC; every 5 seconds while it runs.';
 COMMENT ON COLUMN service_status.details IS 'readings (since start), readings_per_s, lag, last_error and others of the service.';
+
+-- Leases: what only one process may do at a time. No time is stored: service/leases.py judges by counters that move.
+CREATE TABLE IF NOT EXISTS lease_owners (
+    service  TEXT NOT NULL,
+    owner    TEXT NOT NULL,
+    counter  BIGINT NOT NULL DEFAULT 0,
+    CONSTRAINT lease_owners_pkey PRIMARY KEY (service, owner)
+);
+COMMENT ON TABLE lease_owners IS 'One row per process that may hold leases: the counter by which others see that it lives.';
+COMMENT ON COLUMN lease_owners.service IS 'consumer or ml_detector.';
+COMMENT ON COLUMN lease_owners.owner IS 'Host, process id and a random part, so that no name is ever used twice.';
+COMMENT ON COLUMN lease_owners.counter IS 'Moved by its owner every 2 seconds; others, who see it unmoved for 8 seconds of their own, take what it held.';
+
+CREATE TABLE IF NOT EXISTS leases (
+    name     TEXT PRIMARY KEY,
+    owner    TEXT,
+    version  BIGINT NOT NULL DEFAULT 0
+);
+INSERT INTO leases (name) VALUES ('upkeep') ON CONFLICT DO NOTHING;
+COMMENT ON TABLE leases IS 'One row per task of which one process at a time takes care. upkeep: days made and dropped, sensors noted.';
+COMMENT ON COLUMN leases.name IS 'The task.';
+COMMENT ON COLUMN leases.owner IS 'Who has it, as in lease_owners.';
+COMMENT ON COLUMN leases.version IS 'Moves with every new owner.';
 
 -- ------------------------------------------------------------------------------------------------ roles
 

@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 import psycopg2
 import pytest
 
-from db import partitions
+from db import retention
 from db.connection import Database, DatabaseUnavailable
-from db.partitions import PARTITIONED, Retention, look_after
+from db.retention import PARTITIONED, Retention
+from service.upkeep import look_after
 from tests.waiting import until
 
 pytestmark = pytest.mark.integration
@@ -54,7 +55,7 @@ def size(query):
 def grown(database, query):
     """Readings and predictions of today and of ten days later, and one aggregate of today."""
     with database.transaction() as tx:
-        partitions.make_ahead(tx, LATER)
+        retention.make_ahead(tx, LATER)
     query(readings(TODAY, 1, 5000))
     query(PREDICTIONS)
     query(readings(LATER, 5001, 5100))
@@ -108,10 +109,10 @@ def test_what_a_crash_left_is_cleaned_up_and_what_a_person_detached_stays(
     grown, database_url, database, query
 ):
     with database.transaction() as tx:
-        partitions.make_ahead(tx, LATER)
-        name, by_hand = list(partitions.partitions(tx, "sensor_readings"))[:2]
+        retention.make_ahead(tx, LATER)
+        name, by_hand = list(retention.partitions(tx, "sensor_readings"))[:2]
     query(f"ALTER TABLE sensor_readings DETACH PARTITION {by_hand}")
-    query(f"COMMENT ON TABLE {name} IS '{partitions._EXPIRED}'")
+    query(f"COMMENT ON TABLE {name} IS '{retention._EXPIRED}'")
     database.execute_alone(f"ALTER TABLE sensor_readings DETACH PARTITION {name} CONCURRENTLY")
     assert query("SELECT to_regclass(%s) IS NULL", name) == [(False,)]
     assert look_after(database, KEEP, LATER)
@@ -122,12 +123,12 @@ def test_what_a_crash_left_is_cleaned_up_and_what_a_person_detached_stays(
 
 def test_a_detachment_that_was_interrupted_is_finished(grown, database_url, database, query):
     with database.transaction() as tx:
-        name = next(iter(partitions.partitions(tx, "sensor_readings")))
+        name = next(iter(retention.partitions(tx, "sensor_readings")))
     with (
         closing(psycopg2.connect(database_url)) as reader,
         closing(psycopg2.connect(database_url, options="-c statement_timeout=300ms")) as killed,
     ):
-        query(f"COMMENT ON TABLE {name} IS '{partitions._EXPIRED}'")
+        query(f"COMMENT ON TABLE {name} IS '{retention._EXPIRED}'")
         reader.cursor().execute("SELECT count(*) FROM sensor_readings")
         killed.autocommit = True
         with pytest.raises(psycopg2.errors.QueryCanceled):
@@ -151,7 +152,7 @@ def test_readings_that_go_unscored_are_told(grown, database, query, caplog):
 def test_small_tables_are_emptied_in_steps_and_aggregates_outlive_the_rest(
     grown, database, query, monkeypatch
 ):
-    monkeypatch.setattr(partitions, "MAX_DELETED_ROWS", 30)
+    monkeypatch.setattr(retention, "MAX_DELETED_ROWS", 30)
     query("INSERT INTO sources (cluster_id, topic_id, topic, partition) VALUES ('c', 't', 't', 0)")
     query(
         "INSERT INTO dead_letters (source_id, topic, partition, log_offset, reason_code, reason,"
@@ -171,7 +172,7 @@ def test_small_tables_are_emptied_in_steps_and_aggregates_outlive_the_rest(
 
 def test_a_day_without_a_partition_is_an_outage_that_the_upkeep_ends(database, query):
     with database.transaction() as tx:
-        for name in partitions.partitions(tx, "sensor_readings"):
+        for name in retention.partitions(tx, "sensor_readings"):
             tx.execute(f"DROP TABLE {name}")
     with pytest.raises(DatabaseUnavailable, match="no partition"):
         query(FILL_OLD)
@@ -181,10 +182,10 @@ def test_a_day_without_a_partition_is_an_outage_that_the_upkeep_ends(database, q
 
 def test_after_a_pause_one_partition_stands_for_all_days_of_it(database):
     with database.transaction() as tx:
-        before = partitions.partitions(tx, "sensor_readings")
-        partitions.make_ahead(tx, TODAY + timedelta(days=30))
-        after = partitions.partitions(tx, "sensor_readings")
-        assert partitions.are_ahead(tx, TODAY + timedelta(days=30))
+        before = retention.partitions(tx, "sensor_readings")
+        retention.make_ahead(tx, TODAY + timedelta(days=30))
+        after = retention.partitions(tx, "sensor_readings")
+        assert retention.days_left(tx, TODAY + timedelta(days=30)) == 4
     assert len(after) - len(before) == 4
     assert max(after.values()) == TODAY + timedelta(days=34)
 

@@ -11,10 +11,10 @@ import pytest
 from tests.conftest import CHECKOUT
 
 CEILINGS = {
-    "producer": 3_658,
-    "consumer": 3_304,
-    "stream_processor": 4_180,
-    "ml_detector": 4_220,
+    "producer": 3_595,
+    "consumer": 3_756,
+    "stream_processor": 4_391,
+    "ml_detector": 3_904,
     "dashboard": 3_653,
 }
 

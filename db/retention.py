@@ -10,17 +10,13 @@ import logging
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from db import readings
 from db.connection import Cursor, Database
 
 log = logging.getLogger(__name__)
 
-# Applying the schema and looking after the partitions exclude each other; any number that no other
-# program locks will do.
-LOCK_KEY = 0x10753C
 # In the order in which they are dropped: a reading that is gone gets no prediction any more.
 PARTITIONED = ("sensor_readings", "ml_anomaly_predictions")
-# Made at every start of a service and every minute: three days bridge an outage of whoever does it.
+# Made at every start of a service and every minute: three days bridge an outage of the consumers.
 AHEAD_DAYS = 3
 # One step of deleting: some 50 ms.
 MAX_DELETED_ROWS = 5_000
@@ -81,14 +77,28 @@ def partitions(tx: Cursor, table: str) -> dict[str, date]:
     return dict(tx.fetchall())
 
 
-def are_ahead(tx: Cursor, today: date) -> bool:
-    """Return whether ``make_ahead`` has nothing to do."""
-    wanted = today + timedelta(days=AHEAD_DAYS)
-    return all(max(partitions(tx, t).values(), default=today) > wanted for t in PARTITIONED)
+def owns_tables(tx: Cursor) -> bool:
+    """Return whether this role may make and drop partitions."""
+    tx.execute(
+        "SELECT bool_and(pg_has_role(relowner, 'USAGE')) FROM pg_class"
+        " WHERE oid = ANY(%s::text[]::regclass[])",
+        (list(PARTITIONED),),
+    )
+    owns: bool = tx.fetchone()[0]
+    return owns
+
+
+def days_left(tx: Cursor, today: date) -> int:
+    """Return for how many days, today included, there are partitions."""
+    return min((max(partitions(tx, t).values(), default=today) - today).days for t in PARTITIONED)
 
 
 def make_ahead(tx: Cursor, today: date) -> None:
     """Make the partitions up to some days after today; the very first one takes all before, too."""
+    if days_left(tx, today) > AHEAD_DAYS:
+        return
+    # One process at a time, and no writer waits for it.
+    tx.execute(f"LOCK TABLE {PARTITIONED[0]} IN SHARE UPDATE EXCLUSIVE MODE")
     for table in PARTITIONED:
         known = partitions(tx, table)
         begin = max(known.values()) if known else None
@@ -107,43 +117,20 @@ def make_ahead(tx: Cursor, today: date) -> None:
             begin = end
 
 
-def look_after(database: Database, keep: Retention, today: date | None = None) -> bool:
-    """Make the partitions of the next days, drop and delete what is over; note the sensors.
-
-    Parameters
-    ----------
-    today : date, optional
-        By default the database's date.
-
-    Returns
-    -------
-    bool
-        Whether all is done; False if there is more to delete.
-    """
+def let_go(database: Database, keep: Retention, today: date) -> bool:
+    """Delete and drop what is over, of the small tables some; return whether that was all."""
     with database.transaction() as tx:
-        tx.execute("SELECT pg_try_advisory_lock(%s)", (LOCK_KEY,))
-        if not tx.fetchone()[0]:
-            return True  # another service is at it
-    try:
-        with database.transaction() as tx:
-            today = today or today_of(tx)
-            make_ahead(tx, today)
-            readings.note_sensors(tx, today - timedelta(days=1))
-        done = [
-            _delete(database, table, column, today - timedelta(days=days))
-            for days, times in (
-                (keep.days, _RAW_TIMES),
-                (keep.aggregate_days, _AGGREGATE_TIMES),
-            )
-            for table, column in times.items()
-            if days
-        ]
-        # Last: a long transaction of others may keep this from getting done.
-        for table in PARTITIONED if keep.days else ():
-            _drop_partitions(database, table, today - timedelta(days=keep.days))
-        return all(done)
-    finally:
-        database.close()  # and with it the lock
+        owned = owns_tables(tx)
+    done = [
+        _delete(database, table, column, today - timedelta(days=days))
+        for days, times in ((keep.days, _RAW_TIMES), (keep.aggregate_days, _AGGREGATE_TIMES))
+        for table, column in times.items()
+        if days
+    ]
+    # Last: a long transaction of others may keep this from getting done.
+    for table in PARTITIONED if keep.days and owned else ():
+        _drop_partitions(database, table, today - timedelta(days=keep.days))
+    return all(done)
 
 
 def _drop_partitions(database: Database, table: str, limit: date) -> None:

@@ -1,0 +1,108 @@
+"""A thread of its own for what must go on whatever the service waits for.
+
+Heartbeats to service_status, so that no service ever waits for one; the counter by which others see
+that this process lives; a look at whoever blocks its writes.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from typing import Any
+
+from db import status
+from db.blocking import BlockingSession
+from db.connection import Cursor, Database, DatabaseError, DatabaseUnavailable
+from service.leases import Presence
+
+log = logging.getLogger(__name__)
+
+# The last word ("stopped") is worth a moment at the end of a process, a dead database is not.
+CLOSE_TIMEOUT_SECONDS = 2.0
+# How often counters and blocking sessions are looked at.
+LOOK_SECONDS = 0.5
+
+Beat = tuple[str, dict[str, Any]]
+
+
+class BackgroundReporter:
+    """Calling it hands over a heartbeat; what an unreachable database cannot take is dropped.
+
+    Parameters
+    ----------
+    url : str
+        Database of ``service_status``.
+    service, instance : str
+        Name of the service and of this process.
+    watched : Database, optional
+        Where the service writes: a session that blocks it for long is ended.
+    presence : Presence, optional
+        Kept up as long as this runs.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        service: str,
+        instance: str,
+        watched: Database | None = None,
+        presence: Presence | None = None,
+    ) -> None:
+        self._database = Database(url, f"{service}-heartbeat")
+        self._service = service
+        self._instance = instance
+        self._blocking = BlockingSession(watched) if watched else None
+        self._presence = presence
+        self._newest: queue.Queue[Beat | None] = queue.Queue()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+        self._thread.start()
+
+    def __call__(self, state: str, details: dict[str, Any]) -> None:
+        """Hand over a heartbeat; returns at once."""
+        self._newest.put((state, details))
+
+    def _run(self) -> None:
+        pause_s = LOOK_SECONDS if self._blocking or self._presence else None
+        goes_on = True
+        while goes_on:
+            beats = self._wait(pause_s)
+            goes_on = None not in beats
+            try:
+                with self._database.transaction() as tx:
+                    self._step(tx, [beat for beat in beats if beat], goes_on)
+            except (DatabaseUnavailable, DatabaseError) as problem:  # e.g. no such table yet
+                log.debug("heartbeat_not_written reason=%s", str(problem).strip())
+        self._database.close()
+
+    def _wait(self, pause_s: float | None) -> list[Beat | None]:
+        """Return what was handed over, after a pause if that is nothing."""
+        try:
+            beats = [self._newest.get(timeout=pause_s)]
+        except queue.Empty:
+            return []
+        while not self._newest.empty():
+            beats.append(self._newest.get())
+        return beats
+
+    def _step(self, tx: Cursor, beats: list[Beat], goes_on: bool) -> None:
+        for beat in beats[-1:]:  # the database was slow: only the newest one is worth writing
+            status.report(tx, self._service, self._instance, *beat)
+        if self._blocking:
+            self._blocking.look(tx, time.monotonic())
+        if self._presence and goes_on:
+            self._presence.step(tx, time.monotonic())
+        elif self._presence:
+            self._presence.leave(tx)
+
+    def close(self) -> None:
+        """Write the last heartbeat handed over, if the database answers soon."""
+        self._newest.put(None)
+        self._thread.join(CLOSE_TIMEOUT_SECONDS)
+
+    def __enter__(self) -> BackgroundReporter:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
