@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboard_tabs import charts, layout, states, theme
+from dashboard_tabs import charts, layout, plot, states, theme
 from dashboard_tabs.data import Moment, Source
 from dashboard_tabs.filters import View
 from db import dashboard as queries
@@ -45,8 +45,9 @@ def render(source: Source, view: View, moment: Moment) -> None:
             else ""
         )
     )
+    span = selection.start, selection.end
     drawn = {
-        f"bands-{each}": charts.bands(one, str(each), view.heading(str(each)))
+        f"bands-{each}": charts.bands(one, str(each), view.heading(str(each)), span)
         for each, one in windows.groupby("sensor_type")
     }
     per_window = windows.groupby("time", as_index=False).agg(
@@ -61,8 +62,8 @@ def render(source: Source, view: View, moment: Moment) -> None:
         ("rule_anomalies", "Flagged by the sensor's rule, per window", theme.ANOMALY),
         ("statistical_anomalies", "Beyond 3σ of the windows before, per window", theme.ANOMALY),
     ):
-        drawn[column] = charts.bars(per_window, {column: (title, colour)}, title, step_s)
-    layout.in_columns(drawn, 2)
+        drawn[column] = charts.bars(per_window, {column: (title, colour)}, title, step_s, span)
+    plot.in_columns(drawn, 2)
     _table(source, view, selection)
     _late(source, view)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from dashboard_tabs import comparisons, layout, states
+from dashboard_tabs import cells, charts, layout, plot, states
 from dashboard_tabs.data import Moment, Source
 from dashboard_tabs.filters import View
 from db import dashboard as queries
@@ -24,7 +24,7 @@ def render(source: Source, view: View, moment: Moment) -> None:
     hours = source.frame(queries.hour_profile, selection)
     if len(hours):
         headings = {each: view.heading(each) for each in hours["sensor_type"]}
-        layout.draw(comparisons.hours(hours, headings), "hours")
+        plot.draw(cells.hours(hours, headings), "hours")
     _statistics(statistics, correlations, hours, view)
 
 
@@ -38,7 +38,7 @@ def _correlations(table: pd.DataFrame) -> None:
         " Without colour: no more than chance gives (95 %)."
     )
     figures = {
-        f"correlation-{place}": comparisons.correlation(
+        f"correlation-{place}": cells.correlation(
             one, f"{place} · n = {one['window_count'].max():.0f}"
         )
         for place, one in table.groupby("location")
@@ -46,23 +46,23 @@ def _correlations(table: pd.DataFrame) -> None:
     }
     if len(figures) > 1:
         pairs = table.groupby(["sensor_type_a", "sensor_type_b"], as_index=False)
-        figures["correlation"] = comparisons.correlation(
+        figures["correlation"] = cells.correlation(
             pairs[["correlation", "window_count"]].median(), f"Median of {len(figures)} locations"
         )
-    layout.in_columns(figures, 3)
+    plot.in_columns(figures, 3)
 
 
 def _boxes(statistics: pd.DataFrame, view: View) -> None:
     st.markdown("##### Window means by location")
     st.caption("Box: the middle half; whiskers: 5th to 95th percentile.")
     figures = {
-        f"boxes-{each}": comparisons.boxes(one, str(each), view.heading(str(each)))
+        f"boxes-{each}": charts.boxes(one, str(each), view.heading(str(each)))
         for each, one in statistics.dropna(subset=["quantiles"]).groupby("sensor_type")
     }
-    figures["beyond"] = comparisons.counts(
+    figures["beyond"] = cells.counts(
         statistics, "statistical_anomalies", "Readings beyond 3σ of the windows before"
     )
-    layout.in_columns(figures, 3)
+    plot.in_columns(figures, 3)
 
 
 def _statistics(

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard_tabs import charts, comparisons, layout, states, theme
+from dashboard_tabs import charts, layout, plot, states, theme
 from dashboard_tabs.data import Moment, Source
 from dashboard_tabs.filters import View
 from db import dashboard as queries
@@ -34,10 +34,11 @@ def render(source: Source, view: View, moment: Moment) -> None:
         "ml_only": ("detector only", theme.PALE_ANOMALY),
         "rule_only": ("rule only", theme.QUIET),
     }
-    layout.in_columns(
+    span = selection.start, selection.end
+    plot.in_columns(
         {
-            "agreement": charts.agreement(with_kappa(table)),
-            "who-flags": charts.bars(table, who, "Who flags", verdict_step_s(selection)),
+            "agreement": charts.agreement(with_kappa(table), span),
+            "who-flags": charts.bars(table, who, "Who flags", verdict_step_s(selection), span),
         },
         2,
     )
@@ -151,7 +152,7 @@ def _latest(source: Source, view: View, selection: Selection) -> None:
         if len(history):
             title = f"{theme.plain(sensor_id)} around {around:%Y-%m-%d %H:%M:%S}"
             chart = charts.surroundings(history, around, row["sensor_type"], title)
-            layout.draw(chart, "surroundings-chart")
+            plot.draw(chart, "surroundings-chart")
     layout.download(newest if len(newest) else anomalies, "anomalies")
 
 
@@ -179,10 +180,10 @@ def _scores(source: Source, selection: Selection, models: pd.DataFrame) -> None:
     )
     thresholds = {} if models.empty else models.set_index("sensor_type")["threshold"].to_dict()
     figures = {
-        f"scores-{each}": comparisons.histogram(one, thresholds.get(each), str(each))
+        f"scores-{each}": charts.histogram(one, thresholds.get(each), str(each))
         for each, one in scores.groupby("sensor_type")
     }
-    layout.in_columns(figures, min(5, max(3, len(figures))))
+    plot.in_columns(figures, min(5, max(3, len(figures))))
 
 
 def _models(view: View, models: pd.DataFrame, verdicts: pd.DataFrame) -> None:

@@ -1,131 +1,147 @@
-"""Tables to charts over time. Pure: no database, no Streamlit, no clock."""
+"""Tables to figures over time, and to distributions. Pure: no database, no Streamlit, no clock."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
+from math import sqrt
+
+import numpy as np
 import pandas as pd
 
 from dashboard_tabs import theme
-from dashboard_tabs.vega import (
+from dashboard_tabs.figure import (
     HEIGHT,
-    TIME_TIP,
-    ZOOM,
-    Chart,
-    Spec,
-    chart,
-    hover,
-    number,
-    only,
-    plain,
+    NAMES,
+    Figure,
+    Span,
+    Trace,
+    areas,
+    course,
+    figure,
+    legend,
+    milliseconds,
+    moments,
+    over_time,
+    packed,
     spread,
-    time,
-    tip,
-    top_legend,
-    utc,
 )
 
 # Names at the ends of lines; more lines than this tell theirs to the pointer only.
 MAX_LABELS = 8
 # Height of a line of text in those names, pixels.
 LABEL_GAP = 13
+# Fewer points than this are drawn as points too.
+FEW_POINTS = 25
+_CROSS = {"symbol": "x-thin-open", "size": 6, "line": {"width": 1.6}, "color": theme.ANOMALY}
 
 
-def lines(series: pd.DataFrame, anomalies: pd.DataFrame, sensor_type: str, title: str) -> Chart:
+def lines(
+    series: pd.DataFrame,
+    anomalies: pd.DataFrame,
+    sensor_type: str,
+    title: str,
+    places: Sequence[str],
+    span: Span | None = None,
+) -> Figure:
     """Return one line a location, in shades of the type's colour; anomalies are red crosses.
 
     Parameters
     ----------
     series : DataFrame
-        Columns location, time, mean; of one sensor type.
+        Columns location, time, mean; of one sensor type, in order of location and time.
     anomalies : DataFrame
-        Columns timestamp, value, sensor_id, reason; may be empty.
+        Columns timestamp, value, location, sensor_id, reason; may be empty.
     sensor_type, title : str
         The type, and what to write above.
+    places : sequence of str
+        All locations there are: a location has the same shade in every figure.
+    span : tuple or None
+        The range that was asked for.
     """
-    places = sorted(series["location"].unique())
-    rows = series.rename(columns={"mean": "value"}).assign(kind="line", reason=None, sensor=None)
-    marks = pd.DataFrame(
-        {
-            "time": anomalies["timestamp"] if len(anomalies) else [],
-            "value": anomalies["value"] if len(anomalies) else [],
-            "location": anomalies["location"] if len(anomalies) else [],
-            "sensor": anomalies["sensor_id"] if len(anomalies) else [],
-            "reason": anomalies["reason"] if len(anomalies) else [],
-        }
-    ).assign(kind="anomaly")
-    parts = [rows, marks]
-    shown = 1 < len(places) <= MAX_LABELS
-    if shown:
-        parts.append(_labels(rows, marks))
-    data = pd.concat([each for each in parts if len(each)], ignore_index=True)
-    data["time"] = utc(data["time"])
-    scale = {"domain": places, "range": theme.shades(theme.colour(sensor_type), len(places))}
-    colour = {"field": "location", "type": "nominal", "scale": scale, "legend": None}
-    y = number("value", number_format=plain(data["value"]))
-    layers: list[Spec] = [
-        {
-            "transform": only("line"),
-            "params": [ZOOM],
-            "mark": {"type": "line", "strokeWidth": 1.6, "clip": True},
-            "encoding": {"x": time(), "y": y, "color": colour},
-        },
-        _crosses(y),
-        hover(y, [TIME_TIP, tip("location", "Location"), tip("value", "Mean", ",.2f")], "line"),
-    ]
-    if shown:
-        layers.append(
-            {
-                "transform": only("label"),
-                "mark": {"type": "text", "align": "left", "dx": 6, "fontSize": 11, "clip": False},
-                "encoding": {
-                    "x": {"value": "width"},
-                    "y": {"field": "at", "type": "quantitative"},
-                    "text": {"field": "label"},
-                    "color": colour,
-                },
-            }
+    shade = theme.shades_of(sensor_type, sorted({*places, *series["location"]}))
+    series = series.dropna(subset=["mean"])
+    traces: list[Trace] = []
+    last: dict[str, float] = {}
+    for place, one in series.groupby("location", sort=True):
+        last[str(place)] = float(one["mean"].iloc[-1])
+        traces.append(
+            _line(one["time"], one["mean"], shade[str(place)])
+            | {"name": theme.text(theme.cut(str(place), 40)), "hovertemplate": "%{y:,.2f}"}
         )
-    alt = f"{title} over time, a line for each of {len(places)} locations, anomalies marked"
-    return chart(data, title, layers, alt, right=6)
-
-
-def _labels(rows: pd.DataFrame, marks: pd.DataFrame) -> pd.DataFrame:
-    """Return a row a location: its name, and where beside the end of its line it finds room."""
-    last = rows.sort_values("time").groupby("location", as_index=False).last()
-    seen = pd.concat([rows["value"], marks["value"]]) if len(marks) else rows["value"]
-    gap = LABEL_GAP * max(seen.max() - seen.min(), 1e-9) / (0.7 * HEIGHT)
-    return last.assign(
-        kind="label",
-        at=spread([float(each) for each in last["value"]], gap),
-        label=[theme.cut(each, 15) for each in last["location"]],
+    traces.append(_crosses(anomalies))
+    labels = _labels(last, _reach(series["mean"], anomalies), shade)
+    return over_time(
+        traces,
+        title,
+        _insight_of_lines(last, len(anomalies)),
+        span,
+        annotations=labels,
+        margin={"l": 44, "r": 96 if labels else 8, "t": 8, "b": 24},
     )
 
 
-def _crosses(y: Spec) -> Spec:
-    """Return anomalies as red crosses: told by their form too."""
+def _line(times: pd.Series, values: pd.Series, colour: str, dash: str = "solid") -> Trace:
     return {
-        "transform": only("anomaly"),
-        "mark": {
-            "type": "point",
-            "shape": "M-1,-1L1,1M1,-1L-1,1",
-            "size": 34,
-            "strokeWidth": 1.6,
-            "color": theme.ANOMALY,
-            "clip": True,
-        },
-        "encoding": {
-            "x": time(),
-            "y": y,
-            "tooltip": [
-                TIME_TIP,
-                tip("sensor", "Sensor"),
-                tip("value", "Value", ",.2f"),
-                tip("reason", "Anomaly"),
-            ],
-        },
+        "type": "scatter",
+        "mode": "lines+markers" if len(times) < FEW_POINTS else "lines",
+        "line": {"width": 1.6, "color": colour, "dash": dash},
+        "marker": {"size": 4, "color": colour},
+        **course(times, values),
     }
 
 
-def bands(windows: pd.DataFrame, sensor_type: str, title: str) -> Chart:
+def _reach(values: pd.Series, anomalies: pd.DataFrame) -> float:
+    seen = pd.concat([values, anomalies["value"]]) if len(anomalies) else values
+    return max(float(seen.max() - seen.min()), 1e-9) if len(seen) else 1.0
+
+
+def _labels(last: dict[str, float], reach: float, shade: dict[str, str]) -> list[Trace]:
+    """Return the name of each line, beside its end and clear of the others."""
+    if not 1 < len(last) <= MAX_LABELS:
+        return []
+    heights = spread(list(last.values()), LABEL_GAP * reach / (0.75 * HEIGHT))
+    return [
+        {
+            **{"xref": "paper", "x": 1, "xanchor": "left", "xshift": 4, "yref": "y", "y": height},
+            **{"showarrow": False, "text": theme.text(theme.cut(place, 15))},
+            "font": {"size": 11, "color": shade[place]},
+        }
+        for place, height in zip(last, heights, strict=True)
+    ]
+
+
+def _insight_of_lines(last: dict[str, float], anomalies: int) -> str:
+    marked = f"; {anomalies:,} marked" if anomalies else ""
+    if len(last) < 2:
+        return "".join(f"Now {value:,.2f}" for value in last.values()) + marked
+    low, high = min(last, key=last.__getitem__), max(last, key=last.__getitem__)
+    return (
+        f"Now from {last[low]:,.1f} ({theme.cut(low, 16)}) to {last[high]:,.1f}"
+        f" ({theme.cut(high, 16)}){marked}"
+    )
+
+
+def _crosses(anomalies: pd.DataFrame) -> Trace:
+    """Return anomalies as red crosses: told by their form too."""
+    trace: Trace = {
+        **{"type": "scatter", "mode": "markers", "name": "Anomaly", "marker": _CROSS},
+        **{"x": [], "y": [], "hovertemplate": "%{y:,.2f} %{customdata}<extra>Anomaly</extra>"},
+    }
+    if len(anomalies):
+        where = anomalies["location"] if "location" in anomalies else anomalies["sensor_id"]
+        trace |= {
+            "x": moments(anomalies["timestamp"].to_list()),
+            "y": packed(anomalies["value"]),
+            "customdata": [
+                theme.text(f"{place}: {reason or 'flagged'}")
+                for place, reason in zip(where, anomalies["reason"], strict=True)
+            ],
+        }
+    return trace
+
+
+def bands(windows: pd.DataFrame, sensor_type: str, title: str, span: Span | None = None) -> Figure:
     """Return the windows' mean, ±1 standard deviation and min-max; what is still open is dotted.
 
     Parameters
@@ -135,88 +151,59 @@ def bands(windows: pd.DataFrame, sensor_type: str, title: str) -> Chart:
         time.
     sensor_type, title : str
         The type, and what to write above.
+    span : tuple or None
+        The range that was asked for.
     """
     colour = theme.colour(sensor_type)
-    data = windows.assign(
-        time=utc(windows["time"]),
-        below=windows["mean"] - windows["stddev"],
-        above=windows["mean"] + windows["stddev"],
-        kind=windows["is_closed"].map({True: "closed", False: "open"}),
-        state=windows["is_closed"].map({True: "closed", False: "still open"}),
-    )
+    at, mean, stddev = windows["time"], windows["mean"], windows["stddev"]
     closed = int(windows["is_closed"].sum())
     # The dotted part begins where the solid one ends.
-    provisional = data.iloc[max(0, closed - 1) :].assign(kind="provisional")
-    if closed == len(data):
-        provisional = provisional.iloc[:0]
-    data = pd.concat([data, provisional], ignore_index=True)
-    y = number("mean", number_format=plain(windows["high"]))
-    all_windows = [{"filter": "datum.kind !== 'provisional'"}]
-    layers: list[Spec] = [
-        _area(all_windows, y, "low", "high", colour, 0.13) | {"params": [ZOOM]},
-        _area(all_windows, y, "below", "above", colour, 0.26),
-        _provisional_ground(),
-        *(
-            {
-                "transform": only(kind),
-                "mark": {
-                    "type": "line",
-                    "color": colour,
-                    "strokeWidth": 2,
-                    "clip": True,
-                    "strokeDash": dash,
-                    "point": {"color": colour, "size": 22, "filled": kind == "closed"}
-                    if len(windows) < 25
-                    else False,
-                },
-                "encoding": {"x": time(), "y": y},
-            }
-            for kind, dash in (("closed", [1, 0]), ("provisional", [2, 3]))
-        ),
-        hover(
-            y,
-            [
-                TIME_TIP,
-                tip("mean", "Mean", ",.2f"),
-                tip("stddev", "Standard deviation", ",.2f"),
-                tip("low", "Min", ",.2f"),
-                tip("high", "Max", ",.2f"),
-                tip("readings", "Readings", ",d"),
-                tip("state", "Window"),
-            ],
-        ),
+    provisional = windows.iloc[max(0, closed - 1) :] if closed < len(windows) else windows[:0]
+    traces = [
+        _area(at, windows["low"], windows["high"], colour, 0.13),
+        _area(at, mean - stddev, mean + stddev, colour, 0.26),
+        _line(at[:closed], mean[:closed], colour) | {"hoverinfo": "skip"},
+        _line(provisional["time"], provisional["mean"], colour, "dot") | {"hoverinfo": "skip"},
+        {
+            **{"type": "scatter", "mode": "markers", "name": "Mean", "marker": {"opacity": 0}},
+            **{"x": moments(at), "y": packed(mean)},
+            "customdata": packed(windows[["stddev", "low", "high", "readings"]]),
+            "hovertemplate": "%{y:,.2f} ± %{customdata[0]:,.2f}, from %{customdata[1]:,.2f}"
+            " to %{customdata[2]:,.2f}, %{customdata[3]:,d} readings<extra></extra>",
+        },
     ]
-    return chart(data, title, layers, f"{title}: mean, standard deviation and range per window")
-
-
-def _area(transform: list[Spec], y: Spec, low: str, high: str, colour: str, opacity: float) -> Spec:
-    return {
-        "transform": transform,
-        "mark": {"type": "area", "color": colour, "opacity": opacity, "clip": True, "line": False},
-        "encoding": {"x": time(), "y": y | {"field": low}, "y2": {"field": high}},
-    }
-
-
-def _provisional_ground() -> Spec:
-    """Return a grey ground below the windows that are still open."""
-    return {
-        "transform": [
-            *only("provisional"),
+    ground = []
+    if len(provisional):
+        begin, end = milliseconds(provisional["time"].iloc[[0, -1]].to_list()).tolist()
+        ground = [
             {
-                "aggregate": [
-                    {"op": "min", "field": "time", "as": "from"},
-                    {"op": "max", "field": "time", "as": "to"},
-                ]
-            },
-        ],
-        "mark": {"type": "rect", "color": theme.QUIET, "opacity": 0.10, "clip": True},
-        "encoding": {"x": time("from"), "x2": {"field": "to"}},
+                **{"type": "rect", "xref": "x", "x0": begin, "x1": end, "yref": "paper", "y0": 0},
+                **{"y1": 1, "line": {"width": 0}, "fillcolor": "rgba(138,141,145,.12)"},
+                "layer": "below",
+            }
+        ]
+    insight = (
+        f"Between {windows['low'].min():,.1f} and {windows['high'].max():,.1f},"
+        f" ±{stddev.median():,.2f} within a window"
+    )
+    return over_time(traces, title, insight, span, shapes=ground)
+
+
+def _area(at: pd.Series, low: pd.Series, high: pd.Series, colour: str, opacity: float) -> Trace:
+    return {
+        **{"type": "scatter", "mode": "none", "fill": "toself", "hoverinfo": "skip"},
+        "fillcolor": theme.faded(colour, opacity),
+        **areas(at, low, high),
     }
 
 
 def bars(
-    table: pd.DataFrame, columns: dict[str, tuple[str, str]], title: str, step_s: float
-) -> Chart:
+    table: pd.DataFrame,
+    columns: dict[str, tuple[str, str]],
+    title: str,
+    step_s: float,
+    span: Span | None = None,
+) -> Figure:
     """Return stacked bars over time; paler where the windows are still open.
 
     Parameters
@@ -229,91 +216,158 @@ def bars(
         Title.
     step_s : float
         Seconds that a bar stands for.
+    span : tuple or None
+        The range that was asked for.
     """
-    closed = table["is_closed"] if "is_closed" in table else True
-    counts = table[list(columns)]
-    data = (
-        table.assign(is_closed=closed)[["time", "is_closed", *columns]]
-        .melt(["time", "is_closed"], var_name="kind", value_name="count")
-        .assign(label=lambda rows: rows["kind"].map({k: v[0] for k, v in columns.items()}))
-    )
-    # One on top of the other.
-    data["high"] = counts.cumsum(axis=1).melt()["value"].astype(float)
-    data["low"] = data["high"] - data["count"].astype(float)
-    data["time"] = utc(data["time"])
-    # A little air between the bars.
-    data["end"] = data["time"] + pd.to_timedelta(0.88 * step_s, unit="s")
-    labels = [label for label, _ in columns.values()]
-    layer: Spec = {
-        "params": [ZOOM],
-        "mark": {"type": "rect", "clip": True},
-        "encoding": {
-            "x": time(),
-            "x2": {"field": "end"},
-            "y": number("low", True, plain(data["high"])),
-            "y2": {"field": "high"},
-            "color": {
-                "field": "label",
-                "type": "nominal",
-                "scale": {"domain": labels, "range": [colour for _, colour in columns.values()]},
-                "legend": top_legend() if len(columns) > 1 else None,
-            },
-            "opacity": {"condition": {"test": "datum.is_closed", "value": 1}, "value": 0.4},
-            "tooltip": [TIME_TIP, tip("label", "What"), tip("count", "Number", ",d")],
-        },
-    }
-    return chart(data, title, [layer], f"{title}, over time")
+    closed = table["is_closed"] if "is_closed" in table else pd.Series(True, table.index)
+    traces = [
+        {
+            **{"type": "bar", "name": label, "x": moments(table["time"]), "offset": 0},
+            # A little air between the bars.
+            **{"y": packed(table[column]), "width": 880 * step_s},
+            "marker": {"color": colour, "opacity": np.where(closed, 1.0, 0.4).tolist()},
+            "hovertemplate": "%{y:,d}",
+        }
+        for column, (label, colour) in columns.items()
+    ]
+    totals = {label: float(table[column].sum()) for column, (label, _) in columns.items()}
+    if len(columns) > 1:
+        insight = ", ".join(f"{theme.short(count)} {label}" for label, count in totals.items())
+    else:
+        (total,) = totals.values()
+        insight = f"{theme.short(total)} in this range"
+        if total:
+            most = table.loc[table[next(iter(columns))].idxmax()]
+            insight += f"; most at {most['time']:%H:%M}: {theme.short(most[next(iter(columns))])}"
+    layout = legend() if len(columns) > 1 else {}
+    drawn = over_time(traces, title, insight, span, barmode="stack", **layout)
+    if not any(totals.values()):
+        drawn["layout"]["yaxis"] = drawn["layout"]["yaxis"] | {"range": [0, 1], "nticks": 2}
+    return drawn
 
 
-def agreement(table: pd.DataFrame) -> Chart:
+def agreement(table: pd.DataFrame, span: Span | None = None) -> Figure:
     """Return agreement and Cohen's kappa of detector and rule over time (columns time, ...)."""
-    data = table[["time", "agreement", "kappa"]].melt("time", var_name="kind", value_name="value")
-    data = data.assign(time=utc(data["time"]), value=data["value"].astype(float))
-    names = ["agreement", "kappa"]
-    y = number("value", number_format=".1f") | {"scale": {"domain": [-0.2, 1.05], "nice": False}}
-    kind = {"field": "kind", "type": "nominal", "legend": top_legend() | {"symbolType": "stroke"}}
-    layers: list[Spec] = [
-        {
-            "params": [ZOOM],
-            "mark": {"type": "line", "strokeWidth": 2, "clip": True},
-            "encoding": {
-                "x": time(),
-                "y": y,
-                "color": kind | {"scale": {"domain": names, "range": [theme.QUIET, theme.NEUTRAL]}},
-                "strokeDash": kind | {"scale": {"domain": names, "range": [[4, 3], [1, 0]]}},
-            },
-        },
-        hover(y, [TIME_TIP, tip("kind", "What"), tip("value", "Value", ".2f")]),
+    traces = [
+        _line(rows["time"], rows[column].astype(float), colour, dash)
+        | {"name": name, "hovertemplate": "%{y:.2f}"}
+        for column, name, colour, dash in (
+            ("agreement", "agreement", theme.QUIET, "dash"),
+            ("kappa", "Cohen's κ", theme.NEUTRAL, "solid"),
+        )
+        if len(rows := table.dropna(subset=[column]))
     ]
-    return chart(
-        data, "Agreement and Cohen's κ over time", layers, "Agreement of detector and rule"
+    known = table["kappa"].dropna().astype(float)
+    insight = (
+        f"κ {known.iloc[-1]:.2f} in the last step, {known.median():.2f} in the middle one"
+        if len(known)
+        else "Nothing flagged: chance alone explains that they agree"
+    )
+    drawn = over_time(traces, "Agreement and Cohen's κ over time", insight, span, **legend())
+    drawn["layout"]["yaxis"] = drawn["layout"]["yaxis"] | {"range": [-0.2, 1.05]}
+    return drawn
+
+
+def surroundings(history: pd.DataFrame, around: datetime, sensor_type: str, title: str) -> Figure:
+    """Return one sensor's readings (columns timestamp, value, is_anomaly, reason) around a time."""
+    flagged = history[history["is_anomaly"].fillna(False).astype(bool)]
+    line = _line(history["timestamp"], history["value"], theme.colour(sensor_type))
+    here = milliseconds([around])[0]
+    return over_time(
+        [
+            line | {"name": "Value", "hovertemplate": "%{y:,.2f}"},
+            _crosses(flagged.assign(location=title)),
+        ],
+        title,
+        f"{len(flagged)} of {len(history)} readings flagged",
+        shapes=[
+            {
+                **{"type": "line", "x0": here, "x1": here, "yref": "paper", "y0": 0, "y1": 1},
+                "line": {"width": 1, "dash": "dash", "color": theme.QUIET},
+            }
+        ],
     )
 
 
-def surroundings(
-    history: pd.DataFrame, around: pd.Timestamp, sensor_type: str, title: str
-) -> Chart:
-    """Return one sensor's readings (columns timestamp, value, is_anomaly, reason) around a time."""
-    rows = history.rename(columns={"timestamp": "time"}).assign(kind="line")
-    flagged = rows[rows["is_anomaly"].fillna(False).astype(bool)].assign(kind="anomaly")
-    here = pd.DataFrame({"time": [around], "kind": ["here"]})
-    data = pd.concat([each for each in (rows, flagged, here) if len(each)], ignore_index=True)
-    data["time"] = utc(data["time"])
+def histogram(scores: pd.DataFrame, threshold: float | None, sensor_type: str) -> Figure:
+    """Return how many readings have which score; what lies below the threshold in red.
+
+    The height is the root of the number: the few readings of the tail are what this is about.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        Columns score, readings; of one sensor type.
+    threshold : float or None
+        The present model's.
+    sensor_type : str
+        The type.
+    """
+    beyond = scores["score"] < (-2.0 if threshold is None else threshold)
+    bar = {
+        **{"type": "bar", "x": packed(scores["score"]), "y": packed(np.sqrt(scores["readings"]))},
+        **{"width": 0.009, "customdata": packed(scores["readings"])},
+        "marker": {
+            "color": np.where(beyond, theme.ANOMALY, theme.colour(sensor_type)).tolist(),
+            "line": {"width": 0},
+        },
+        "hovertemplate": "score %{x:.2f}: %{customdata:,d} readings<extra></extra>",
+    }
+    most, readings = float(scores["readings"].max()), scores["readings"].sum()
+    ticks = [most * share**2 for share in (0, 0.5, 1)]
+    drawn = figure(
+        [bar],
+        theme.name(sensor_type),
+        f"{theme.short(scores['readings'][beyond].sum())} of {theme.short(readings)}"
+        " below the threshold",
+        height=130,
+        shapes=[
+            {
+                **{"type": "line", "x0": threshold, "x1": threshold, "yref": "paper", "y0": 0},
+                **{"y1": 1, "line": {"width": 1.5, "dash": "dash", "color": theme.ANOMALY}},
+            }
+        ]
+        if threshold is not None
+        else [],
+    )
+    axes = drawn["layout"]
+    axes["xaxis"] = axes["xaxis"] | {"showgrid": False, "nticks": 4, "tickformat": ".1f"}
+    axes["yaxis"] = axes["yaxis"] | {
+        "tickvals": [sqrt(each) for each in ticks],
+        "ticktext": [theme.short(round(each)) for each in ticks],
+    }
+    return drawn
+
+
+def boxes(table: pd.DataFrame, sensor_type: str, title: str) -> Figure:
+    """Return a box a location: quartiles, and whiskers to the 5th and 95th percentile.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns location, quantiles (5, 25, 50, 75, 95 %); of one sensor type.
+    sensor_type, title : str
+        The type, and what to write above.
+    """
+    low, first, middle, third, high = np.array(table["quantiles"].tolist(), dtype=float).T
     colour = theme.colour(sensor_type)
-    y = number("value", number_format=plain(rows["value"]))
-    layers: list[Spec] = [
-        {
-            "transform": only("here"),
-            "mark": {"type": "rule", "color": theme.QUIET, "strokeDash": [4, 3]},
-            "encoding": {"x": time()},
-        },
-        {
-            "transform": only("line"),
-            "params": [ZOOM],
-            "mark": {"type": "line", "color": colour, "strokeWidth": 1.5, "clip": True},
-            "encoding": {"x": time(), "y": y},
-        },
-        _crosses(y),
-        hover(y, [TIME_TIP, tip("value", "Value", ",.2f"), tip("score", "Score", ".3f")], "line"),
-    ]
-    return chart(data, title, layers, f"{title}, anomalies marked", height=260)
+    box = {
+        **{"type": "box", "orientation": "h", "y": [theme.text(p) for p in table["location"]]},
+        **{"lowerfence": packed(low), "q1": packed(first), "median": packed(middle)},
+        **{"q3": packed(third), "upperfence": packed(high), "width": 0.55, "whiskerwidth": 0},
+        "line": {"color": colour, "width": 1.5},
+        "fillcolor": theme.faded(colour, 0.35),
+        "hoverinfo": "x",
+    }
+    places = table["location"].to_list()
+    insight = (
+        f"Typically highest in {theme.cut(places[int(middle.argmax())], 20)},"
+        f" steadiest in {theme.cut(places[int((third - first).argmin())], 20)}"
+        if len(places) > 1
+        else f"Half of the means between {first[0]:,.2f} and {third[0]:,.2f}"
+    )
+    drawn = figure([box], title, insight, height=40 + 30 * max(3, len(table)))
+    axes = drawn["layout"]
+    axes["yaxis"] = NAMES | {"autorange": "reversed"}
+    axes["margin"] = {"l": 104, "r": 8, "t": 4, "b": 24}
+    return drawn

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import streamlit as st
@@ -33,6 +33,7 @@ class View:
     minutes: int
     refresh_seconds: int | None
     units: Mapping[str, str] = field(default_factory=dict)
+    locations: Sequence[str] = ()
 
     def heading(self, sensor_type: str) -> str:
         """Return a sensor type with the unit of its readings."""
@@ -104,6 +105,7 @@ def sidebar(source: Source, default_refresh_seconds: int) -> View:
         RANGES_MINUTES[chosen or "15m"],
         None if paused else refreshes.get(refresh or "", default_refresh_seconds),
         known_units,
+        locations,
     )
 
 

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pandas as pd
 import streamlit as st
 
-from dashboard_tabs import charts, comparisons, layout, theme
+from dashboard_tabs import cells, charts, plot, theme
 from dashboard_tabs.data import Moment, Source
 from dashboard_tabs.filters import View
 from db import dashboard as queries
@@ -29,6 +29,7 @@ def render(source: Source, view: View, moment: Moment) -> None:
     totals = {r["is_current"]: r for r in source.rows(queries.totals, selection)}
     _figures(source, selection, totals, sensors)
     st.markdown("##### Latest reading of every sensor")
+    st.caption("Each small line has a scale of its own.")
     flagged = {} if anomalies.empty else anomalies.groupby("sensor_id")["timestamp"].max().to_dict()
     st.html(grid(sensors, flagged, selection.end))
     _charts(source, view, selection, totals, anomalies)
@@ -219,15 +220,17 @@ def _charts(
     st.caption(
         "Red crosses: the detector's anomalies"
         + (f", the newest {MAX_MARKS:,}" if most else "")
-        + ". Drag to move in time, Shift + wheel to zoom, double click to go back."
+        + ". Drag over a stretch of time to see all figures of it, double click to go back."
     )
-    figures = {}
+    figures, span = {}, (selection.start, selection.end)
     for each, one in series.groupby("sensor_type"):
         some = anomalies[anomalies["sensor_type"] == each] if len(anomalies) else anomalies
-        figures[f"series-{each}"] = charts.lines(one, some, str(each), view.heading(str(each)))
+        figures[f"series-{each}"] = charts.lines(
+            one, some, str(each), view.heading(str(each)), view.locations, span
+        )
     distribution = source.frame(queries.verdicts_by_place, selection)
     if len(distribution):
-        figures["distribution"] = comparisons.counts(
+        figures["distribution"] = cells.counts(
             distribution, "anomalies", "Anomalies by location and type"
         )
-    layout.in_columns(figures, 2)
+    plot.in_columns(figures, 2)

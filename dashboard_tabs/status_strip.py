@@ -56,10 +56,12 @@ def render(source: Source, moment: Moment, is_paused: bool = False) -> None:
         _fact(theme.short(lag), "readings behind"),
         _fact("–" if latency is None else f"{theme.short(latency, 0)} ms", "sent → stored, p99"),
         _fact(theme.short(flagged) if detectors else "–", "anomalies in 15 min"),
-        _fact("–" if data_age is None else theme.age(data_age), "age of the data"),
+        # In one place whether it is paused or not: pausing moves nothing.
+        _fact(
+            "–" if data_age is None else theme.age(data_age),
+            f"old, {'paused' if is_paused else 'as of'} {moment.now:%H:%M:%S}",
+        ),
     ]
-    if is_paused:
-        cells.append(_fact(f"{moment.now:%H:%M:%S} UTC", "paused at"))
     st.html(f'{theme.STYLE}<div class="strip" role="status">{"".join(cells)}</div>')
 
 

@@ -5,26 +5,26 @@ Red is for anomalies and trouble only. All colours hold on a light and on a dark
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from colorsys import hls_to_rgb
 from datetime import datetime, timedelta
+from functools import cache
 from html import escape
 from typing import Any
 from zlib import crc32
 
-# After Okabe and Ito (2008), told apart by all kinds of colour vision; without their vermilion,
-# which is too near to the red of anomalies. A sensor type has one colour, wherever it appears.
-COLOURS = {
-    "temperature": "#E69F00",
-    "humidity": "#3B7DD8",
-    "air_quality": "#009E73",
-    "pressure": "#B26AA8",
-    "co2": "#4FA9DC",
-}
-OTHER_COLOURS = ("#A6761D", "#7570B3", "#5E9C9C", "#8C9A3B")
+# Degrees of hue; after Okabe and Ito (2008), told apart by all kinds of colour vision, without
+# their vermilion, too near to the red of anomalies. A sensor type has one hue, wherever it is.
+HUES = {"temperature": 38, "humidity": 216, "air_quality": 163, "pressure": 288, "co2": 193}
+# Relative luminance (WCAG 2.2) from which to which a colour has 3:1 to the light and the dark page.
+DARKEST, LIGHTEST = 0.13, 0.28
+# Clear colours that do not shout; red alone is louder.
+_SATURATION = 0.62
 # What belongs to no type.
 NEUTRAL = "#6E7F99"
 ANOMALY = "#D7263D"
-PALE_ANOMALY = "#E88A97"
-WARNING = "#E08A00"
+PALE_ANOMALY = "#CC7280"
+WARNING = "#C77700"
 GOOD = "#2E9E6B"
 QUIET = "#8A8D91"
 
@@ -70,6 +70,7 @@ STYLE = f"""
 .grid img {{display: block; width: 100%; height: 22px; margin-top: .1rem}}
 .grid small {{display: none}}
 [data-testid="stSidebarHeader"] {{height: 3rem; margin-bottom: 0}}
+[data-stale="true"] {{opacity: 1 !important}}
 @media (max-width: 640px) {{
   .block-container {{padding-top: 4.2rem}}
   /* A place, then its sensors, each with the name that heads its column on wider pages. */
@@ -94,27 +95,56 @@ def heading(sensor_type: str, unit: str | None) -> str:
     return f"{name(sensor_type)} ({plain(unit)})" if unit else name(sensor_type)
 
 
+def hue(sensor_type: str) -> int:
+    """Return the hue of a sensor type, degrees: never that of anomalies."""
+    return HUES.get(sensor_type, 30 + crc32(sensor_type.encode()) % 300)
+
+
 def colour(sensor_type: str) -> str:
-    """Return the colour of a sensor type: the same on every chart, whatever else there is."""
-    others = OTHER_COLOURS[crc32(sensor_type.encode()) % len(OTHER_COLOURS)]
-    return COLOURS.get(sensor_type, others)
+    """Return the colour of a sensor type: the same in every figure, whatever else there is."""
+    return _painted(hue(sensor_type), (DARKEST + LIGHTEST) / 2 + 0.03)
 
 
-def shades(colour: str, count: int) -> list[str]:
-    """Return shades of a colour from dark to light; the colour itself for one.
+def shades_of(sensor_type: str, places: Sequence[str]) -> dict[str, str]:
+    """Return for each location its shade of a type's colour, from dark to light; alone, the colour.
 
-    >>> shades("#808080", 2)
-    ['#5a5a5a', '#b5b5b5']
+    ``places`` are all that there are, so that one has the same shade in every figure.
     """
-    if count < 2:
-        return [colour] * count
-    parts = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
-    found = []
-    for step in range(count):
-        share = -0.3 + step * 0.72 / (count - 1)  # of black, then of white
-        mixed = [p * (1 + share) if share < 0 else p + (255 - p) * share for p in parts]
-        found.append("#" + "".join(f"{round(p):02x}" for p in mixed))
-    return found
+    if len(places) < 2:
+        return dict.fromkeys(places, colour(sensor_type))
+    steps = [rank / (len(places) - 1) for rank in range(len(places))]
+    return {
+        place: _painted(
+            hue(sensor_type) + 28 * (step - 0.5), DARKEST * (LIGHTEST / DARKEST) ** step
+        )
+        for place, step in zip(sorted(places), steps, strict=True)
+    }
+
+
+@cache
+def _painted(degrees: float, luminance: float) -> str:
+    """Return a colour of a hue and a relative luminance."""
+    low, high = 0.0, 1.0
+    for _ in range(12):
+        lightness = (low + high) / 2
+        parts = hls_to_rgb(degrees % 360 / 360, lightness, _SATURATION)
+        low, high = (lightness, high) if luminance_of(parts) < luminance else (low, lightness)
+    return "#" + "".join(f"{round(255 * part):02X}" for part in parts)
+
+
+def luminance_of(parts: Sequence[float]) -> float:
+    """Return the relative luminance, 0..1, of red, green and blue of 0..1 (WCAG 2.2)."""
+    red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def faded(colour: str, opacity: float) -> str:
+    """Return a colour that lets what is below it through.
+
+    >>> faded("#D7263D", 0.1)
+    'rgba(215,38,61,0.1)'
+    """
+    return f"rgba({','.join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5))},{opacity:g})"
 
 
 def cut(value: str, most: int) -> str:

@@ -34,7 +34,7 @@ TABS = {
     "Analytics": "Correlation between sensor types",
     "Pipeline Health": "Dead letters",
 }
-CHART = '[data-testid="stVegaLiteChart"] svg'
+CHART = ".plot .main-svg"
 # A refresh every 5 s, and time to draw it.
 REFRESH_MS = 12_000
 
@@ -104,10 +104,10 @@ def browser():
 
 @pytest.fixture
 def page(browser):
-    """A page that must not log an error."""
+    """A page that must log neither errors nor warnings."""
     one = browser.new_page(viewport={"width": 1440, "height": 900})
     problems = []
-    one.on("console", lambda line: problems.append(line.text) if line.type == "error" else None)
+    one.on("console", lambda line: line.type in ("error", "warning") and problems.append(line.text))
     one.on("pageerror", lambda problem: problems.append(str(problem)))
     yield one
     assert one.locator('[data-testid="stException"]').count() == 0
@@ -127,7 +127,8 @@ def test_each_tab_renders(tab, page, address):
 def test_a_phone_is_wide_enough(browser, address):
     page = browser.new_page(viewport={"width": 390, "height": 844})
     page.goto(address)
-    page.locator(CHART).first.wait_for()
+    page.locator(".plot").last.scroll_into_view_if_needed()
+    page.locator(CHART).last.wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.close()
 
@@ -173,36 +174,110 @@ def test_it_recovers_from_a_restart_of_the_database_without_a_reload(
     assert page.locator(".grid td b").count() > 0
 
 
-def test_a_refresh_keeps_charts_zoom_and_scroll(page, address, database_url):
-    page.goto(f"{address}/?refresh=5s")
-    page.locator(CHART).first.wait_for()
-    page.wait_for_timeout(1000)
-    chart = page.locator(CHART).first
-    chart.scroll_into_view_if_needed()
-    page.evaluate("selector => document.querySelector(selector).dataset.mark = 'mine'", CHART)
-    whole = chart.text_content()
-    box = chart.bounding_box()
-    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    page.keyboard.down("Shift")
-    for _ in range(6):
-        page.mouse.wheel(0, -300)
-        page.wait_for_timeout(100)
-    page.keyboard.up("Shift")
-    page.mouse.move(5, 5)
-    page.wait_for_timeout(800)
-    zoomed = chart.text_content()
-    assert zoomed != whole  # the axis tells other times
-    scrolled = page.evaluate("document.querySelector('[data-testid=stMain]').scrollTop")
+def refreshed(page):
+    """Wait until the page shows another moment than now, and its figures have been drawn."""
     strip = page.locator(".strip").text_content()
     page.wait_for_function(
         "known => document.querySelector('.strip').textContent !== known",
         arg=strip,
         timeout=REFRESH_MS,
     )
-    page.wait_for_timeout(2000)
-    assert chart.get_attribute("data-mark") == "mine"  # the same chart, not one like it
-    assert chart.text_content() == zoomed
+    page.wait_for_timeout(1000)
+
+
+def ranges(page):
+    """Return from when to when each figure over time is drawn."""
+    return page.evaluate(
+        "[...document.querySelectorAll('.plot .js-plotly-plot')]"
+        ".filter(each => each.layout?.meta.group).map(each => each._fullLayout.xaxis.range)"
+    )
+
+
+def test_a_refresh_mounts_no_figure_anew_and_keeps_zoom_hover_and_scroll(page, address):
+    page.goto(f"{address}/?tab=Windowed+Aggregates&refresh=5s&range=1h")
+    chart = page.locator(".plot .js-plotly-plot").first
+    chart.locator(".main-svg").first.wait_for()
+    chart.scroll_into_view_if_needed()
+    page.evaluate(
+        "document.querySelectorAll('.plot .drawn').forEach(each => each.dataset.mark = 'mine')"
+    )
+    whole = ranges(page)[0]
+    box = chart.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + 60)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.8, box["y"] + 60, steps=5)
+    page.mouse.up()
+    page.wait_for_function(
+        "whole => document.querySelector('.plot .drawn')._fullLayout.xaxis.range[0] !== whole",
+        arg=whole[0],
+    )
+    page.wait_for_timeout(500)
+    zoomed = ranges(page)
+    assert all(each == zoomed[0] for each in zoomed)  # one range for all figures of the tab
+    page.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + 80)
+    scrolled = page.evaluate("document.querySelector('[data-testid=stMain]').scrollTop")
+    refreshed(page)
+    assert set(map(tuple, ranges(page))) == {tuple(zoomed[0])}
+    marks = page.locator(".plot .drawn").evaluate_all("all => all.map(each => each.dataset.mark)")
+    assert set(marks) == {"mine"}
     assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollTop") == scrolled
+    page.mouse.dblclick(box["x"] + box["width"] * 0.5, box["y"] + 60)
+    page.wait_for_function(
+        "zoomed => document.querySelector('.plot .drawn')._fullLayout.xaxis.range[0] !== zoomed",
+        arg=zoomed[0][0],
+    )
+    assert ranges(page)[0][0] <= whole[1]
+
+
+def test_what_the_legend_hides_stays_hidden_over_a_refresh(page, address):
+    page.goto(f"{address}/?tab=ML+Anomaly+Detection&refresh=5s&range=1h")
+    toggle = page.locator(".plot .legendtoggle").last
+    toggle.wait_for()
+    hidden = (
+        "[...document.querySelectorAll('.plot .drawn')].flatMap(each => each._fullData ?? [])"
+        ".filter(each => each.visible === 'legendonly').map(each => each.name)"
+    )
+    toggle.click()
+    page.wait_for_function(f"{hidden}.length === 1")
+    before = page.evaluate(hidden)
+    refreshed(page)
+    assert page.evaluate(hidden) == before
+
+
+def test_a_change_of_theme_repaints_the_figures_in_place(page, address):
+    page.emulate_media(color_scheme="light")
+    page.goto(address)
+    page.locator(CHART).first.wait_for()
+    ink = "document.querySelector('.plot .drawn').layout.font.color"
+    light = page.evaluate(ink)
+    page.evaluate("document.querySelector('.plot .drawn').dataset.mark = 'mine'")
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function(f"light => {ink} !== light", arg=light, timeout=REFRESH_MS)
+    assert page.locator(".plot .drawn").first.get_attribute("data-mark") == "mine"
+
+
+def test_a_finger_on_a_figure_scrolls_the_page(browser, address):
+    context = browser.new_context(
+        viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True
+    )
+    page = context.new_page()
+    page.goto(f"{address}/?tab=Windowed+Aggregates")
+    chart = page.locator(".plot .js-plotly-plot").first
+    chart.locator(".main-svg").first.wait_for()
+    chart.scroll_into_view_if_needed()
+    page.wait_for_timeout(500)
+    top = "document.querySelector('[data-testid=stMain]').scrollTop"
+    before, box = page.evaluate(top), chart.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    finger = context.new_cdp_session(page)
+    for kind, points in (
+        ("touchStart", [{"x": x, "y": y}]),
+        *(("touchMove", [{"x": x, "y": y - 15 * step}]) for step in range(1, 13)),
+        ("touchEnd", []),
+    ):
+        finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    page.wait_for_function(f"before => {top} > before + 100", arg=before)
+    context.close()
 
 
 def test_a_click_on_an_anomaly_shows_its_surroundings_and_a_refresh_keeps_them(page, address):
