@@ -66,6 +66,30 @@ class Prepared:
     timestamp_ms: npt.NDArray[np.int64]
 
 
+@dataclass(frozen=True)
+class Changes:
+    """What one transaction writes.
+
+    Attributes
+    ----------
+    new_types : list of (sensor_type, source_id, offset of its first reading)
+    rows : bytes
+        What COPY takes.
+    letters : dict
+        Pages of dead letters by partition.
+    timestamp_ms : array of int64
+        Kafka timestamp of each message.
+    moves : dict
+        Where the partitions stand then.
+    """
+
+    new_types: list[tuple[str, int, int]]
+    rows: bytes
+    letters: dict[int, list[dead_letters.Page]]
+    timestamp_ms: npt.NDArray[np.int64]
+    moves: dict[int, Position]
+
+
 class StoreReadings:
     """Rows for readings, dead letters for everything else."""
 
@@ -106,33 +130,41 @@ class StoreReadings:
             batch.timestamp_ms,
         )
 
-    def store(self, tx: Cursor, work: Sequence[Prepared]) -> dict[int, Position]:
-        """Store the messages of one poll."""
-        self._register_types(tx, work)
-        readings.insert(tx, [each.rows for each in work])
-        for each in work:
-            if each.letters:
-                self._reject(tx, each.partition, each.letters)
-        self.latency.add(time.time() * 1000 - np.concatenate([w.timestamp_ms for w in work]))
-        return {each.partition: Position(each.next_offset) for each in work}
+    def compute(self, work: Sequence[Prepared]) -> Changes:
+        """Return the rows of one poll."""
+        self.rejected += sum(len(each.letters) for each in work)
+        return Changes(
+            self._new_types(work),
+            b"".join([each.rows for each in work]),
+            {
+                each.partition: dead_letters.to_pages(each.letters, self.rows_per_hour)
+                for each in work
+            },
+            np.concatenate([each.timestamp_ms for each in work]),
+            {each.partition: Position(each.next_offset) for each in work},
+        )
 
-    def _register_types(self, tx: Cursor, work: Sequence[Prepared]) -> None:
+    def _new_types(self, work: Sequence[Prepared]) -> list[tuple[str, int, int]]:
         first_offsets = {
             (kind, self.sources[each.partition]): offset
             for each in work
             for kind, offset in each.first_offsets.items()
             if (kind, self.sources[each.partition]) not in self.known_types
         }
-        if first_offsets:
-            readings.register_types(tx, [(*pair, first) for pair, first in first_offsets.items()])
-            if len(self.known_types) > MAX_KNOWN_TYPES:
-                self.known_types.clear()
-            self.known_types |= first_offsets.keys()
+        if first_offsets and len(self.known_types) > MAX_KNOWN_TYPES:
+            self.known_types.clear()
+        self.known_types |= first_offsets.keys()
+        return [(*pair, first) for pair, first in first_offsets.items()]
 
-    def _reject(self, tx: Cursor, partition: int, letters: list[DeadLetter]) -> None:
-        source_id = self.sources[partition]
-        dead_letters.insert(tx, source_id, self.topic, partition, letters, self.rows_per_hour)
-        self.rejected += len(letters)
+    def store(self, tx: Cursor, changes: Changes) -> dict[int, Position]:
+        """Store the rows of one poll."""
+        readings.register_types(tx, changes.new_types)
+        readings.insert(tx, changes.rows)
+        for partition, pages in changes.letters.items():
+            source_id = self.sources[partition]
+            dead_letters.insert(tx, source_id, self.topic, partition, pages, self.rows_per_hour)
+        self.latency.add(np.subtract(time.time() * 1000, changes.timestamp_ms))
+        return changes.moves
 
     def is_settled(self) -> bool:
         """Return True: a row has no later life."""

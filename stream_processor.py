@@ -13,12 +13,12 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from broker.reader import PartitionBatch, TopicReader
 from config import Settings, load_settings_or_exit
-from db import aggregates, windows
+from db import aggregates, partials
 from db.connection import Cursor, Database
 from db.offsets import Position
 from pipeline.decoding import Readings, decode_batch
@@ -39,12 +39,38 @@ BATCH_TIMEOUT_SECONDS = 0.5
 TICK_SECONDS = 1.0
 
 
-@dataclass(frozen=True)
-class Prepared:
+class Prepared(NamedTuple):
     """The messages of one partition, decoded."""
 
     batch: PartitionBatch
     decoded: Readings
+
+
+@dataclass
+class Changes:
+    """What one transaction writes.
+
+    Attributes
+    ----------
+    saved, forgotten : list
+        Pages of window_partials to write, and to drop.
+    late : bytes
+        Rows of late_readings.
+    rows : list
+        Pages of sensor_aggregates to bring up to date.
+    is_tick, has_messages : bool
+        Whether windows are closed then, and whether there is anything new in it.
+    moves : dict
+        Where the partitions stand then.
+    """
+
+    is_tick: bool
+    has_messages: bool = False
+    saved: list[partials.Page] = field(default_factory=list)
+    forgotten: list[partials.Page] = field(default_factory=list)
+    late: bytes = b""
+    rows: list[aggregates.Page] = field(default_factory=list)
+    moves: dict[int, Position] = field(default_factory=dict)
 
 
 class AggregateWindows:
@@ -60,6 +86,8 @@ class AggregateWindows:
         self.ticked_s = 0.0
         self.has_settled = False
         self.watermark_us: int | None = None
+        # All windows that end by then were final in the transaction before.
+        self.final_until_us: int | None = None
         self.late = 0
 
     def start(
@@ -68,9 +96,10 @@ class AggregateWindows:
         """Load the windows of these partitions."""
         self.reader = reader
         self.sources = sources
+        self.final_until_us = None  # the transaction that said so may have failed
         for p, position in at.items():
-            partials = windows.load(tx, sources[p])
-            self.windows[p] = PartitionWindows(self.rules, position.watermark_us, partials)
+            stored = partials.load(tx, sources[p])
+            self.windows[p] = PartitionWindows(self.rules, position.watermark_us, stored)
             self.next_offsets[p] = position.next_offset
             self.idle_since_s.pop(p, None)
 
@@ -89,41 +118,47 @@ class AggregateWindows:
         """Decode the messages of one partition; what is no reading is the consumer's business."""
         return Prepared(batch, decode_batch(batch.payloads, batch.timestamp_ms)[0])
 
-    def store(self, tx: Cursor, work: Sequence[Prepared]) -> dict[int, Position]:
-        """Aggregate one poll."""
+    def compute(self, work: Sequence[Prepared]) -> Changes:
+        """Aggregate one poll, in memory; once a second also let time pass."""
         now_s = time.monotonic()
-        batches = [each.batch for each in work]
-        changed: set[WindowKey] = set()
-        for each in work:
-            changed |= self._add(tx, each)
-        for batch in batches:
-            self.next_offsets[batch.partition] = batch.next_offset
-            self.idle_since_s.pop(batch.partition, None)
-            if batch.is_at_end:
-                self.idle_since_s[batch.partition] = now_s
-        moved = {batch.partition for batch in batches}
+        changes = Changes(is_tick=now_s - self.ticked_s > TICK_SECONDS)
+        changed = set().union(*(self._add(each, changes, now_s) for each in work))
+        changes.rows = aggregates.to_pages(changed, self.rules.window_us)
+        moved = {each.batch.partition for each in work}
         self.has_settled = False
-        try:
-            aggregates.refine(tx, changed, self.rules.window_us)
-        except aggregates.WindowFinal as problem:
-            self.final |= problem.keys  # on the next try their readings are late
-            raise
-        if now_s - self.ticked_s > TICK_SECONDS:
-            marked = self._close_windows(tx)
-            self.has_settled = marked == 0 and not any(len(batch) for batch in batches)
+        if changes.is_tick:
+            changes.has_messages = any(len(each.batch) for each in work)
+            changes.forgotten = self._forget()
             moved |= self._advance_idle(now_s)
             self.ticked_s = now_s
-        return {p: Position(self.next_offsets[p], self.windows[p].watermark_us) for p in moved}
+        for p in moved:
+            changes.moves[p] = Position(self.next_offsets[p], self.windows[p].watermark_us)
+        return changes
 
-    def _add(self, tx: Cursor, prepared: Prepared) -> set[WindowKey]:
-        """Add the readings of one partition."""
-        batch, decoded = prepared.batch, prepared.decoded
-        source_id = self.sources[batch.partition]
+    def _add(self, prepared: Prepared, changes: Changes, now_s: float) -> set[WindowKey]:
+        """Add the readings of one partition; return the windows they are in."""
+        batch, decoded, source_id = *prepared, self.sources[prepared.batch.partition]
         changed, late = self.windows[batch.partition].add(decoded, self.final)
-        windows.save(tx, source_id, changed)
-        windows.insert_late(tx, source_id, batch.offsets, decoded, late, self.rules.window_us)
+        changes.saved += partials.to_pages(source_id, changed)
+        changes.late += partials.to_late_rows(
+            source_id, batch.offsets, decoded, late, self.rules.window_us
+        )
         self.late += len(late.rows)
+        self.next_offsets[batch.partition] = batch.next_offset
+        self.idle_since_s.pop(batch.partition, None)
+        if batch.is_at_end:
+            self.idle_since_s[batch.partition] = now_s
         return set(changed)
+
+    def _forget(self) -> list[partials.Page]:
+        """Let go of the windows that were no longer needed when some were last closed."""
+        if self.final_until_us is None:
+            return []
+        return [
+            page
+            for p, state in self.windows.items()
+            for page in partials.key_pages(self.sources[p], state.forget(self.final_until_us))
+        ]
 
     def _advance_idle(self, now_s: float) -> set[int]:
         """Move the watermarks of partitions at their end on by the time that has passed."""
@@ -136,6 +171,21 @@ class AggregateWindows:
             self.idle_since_s[p] = now_s
         return idle
 
+    def store(self, tx: Cursor, changes: Changes) -> dict[int, Position]:
+        """Write what has changed, and close windows once a second."""
+        partials.save(tx, changes.saved)
+        partials.insert_late(tx, changes.late)
+        try:
+            aggregates.refine(tx, changes.rows)
+        except aggregates.WindowFinal as problem:
+            self.final |= problem.keys  # on the next try their readings are late
+            raise
+        if changes.is_tick:
+            partials.delete(tx, changes.forgotten)
+            marked = self._close_windows(tx)
+            self.has_settled = marked == 0 and not changes.has_messages
+        return changes.moves
+
     def _close_windows(self, tx: Cursor) -> int:
         """Close and finalize what all partitions' watermarks, as stored, have passed; count it."""
         self.watermark_us = aggregates.watermark(tx, GROUP, list(self.sources.values()))
@@ -143,9 +193,9 @@ class AggregateWindows:
             return 0
         lateness_us = self.rules.allowed_lateness_us
         marked = aggregates.close_windows(tx, self.watermark_us, lateness_us)
-        final_until_us = aggregates.final_until(tx, self.watermark_us - lateness_us)
-        for p, state in self.windows.items():
-            windows.delete(tx, self.sources[p], state.forget(final_until_us))
+        self.final_until_us = aggregates.final_until(tx, self.watermark_us - lateness_us)
+        if marked >= aggregates.MAX_CLOSED_ROWS:
+            self.ticked_s = 0.0  # there are more: at once
         return marked
 
     def is_settled(self) -> bool:

@@ -6,12 +6,13 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from psycopg2.extras import execute_values
-
 from db.connection import Cursor
+from db.statements import statements
 from db.times import to_microseconds, to_timestamp
 
 log = logging.getLogger(__name__)
+
+SQL = statements(__file__)
 
 
 class StaleCheckpoint(Exception):
@@ -30,16 +31,9 @@ def register_sources(
     tx: Cursor, cluster_id: str, topic_id: str, topic: str, partitions: int
 ) -> dict[int, int]:
     """Return the source_id of each partition of this identity of the topic, adding what is new."""
-    execute_values(
-        tx,
-        "INSERT INTO sources (cluster_id, topic_id, topic, partition) VALUES %s"
-        " ON CONFLICT ON CONSTRAINT sources_identity DO NOTHING",
-        [(cluster_id, topic_id, topic, p) for p in range(partitions)],
-    )
-    tx.execute(
-        "SELECT partition, source_id FROM sources WHERE cluster_id = %s AND topic_id = %s",
-        (cluster_id, topic_id),
-    )
+    identity = {"cluster_id": cluster_id, "topic_id": topic_id}
+    tx.execute(SQL["register_sources"], identity | {"topic": topic, "partitions": partitions})
+    tx.execute(SQL["sources"], identity)
     return dict(tx.fetchall())
 
 
@@ -66,17 +60,9 @@ class Checkpoint:
         """Return where the partitions stand; one that was never read stands at 0."""
         source_ids = {self.source_ids[p]: p for p in partitions}
         self._log_if_recreated(tx)
-        execute_values(
-            tx,
-            "INSERT INTO stream_offsets (consumer_group, source_id) VALUES %s"
-            " ON CONFLICT DO NOTHING",
-            [(self.group, source_id) for source_id in sorted(source_ids)],
-        )
-        tx.execute(
-            "SELECT source_id, next_offset, watermark FROM stream_offsets"
-            " WHERE consumer_group = %s AND source_id = ANY(%s)",
-            (self.group, list(source_ids)),
-        )
+        mine = {"group": self.group, "source_ids": list(source_ids)}
+        tx.execute(SQL["begin"], mine)
+        tx.execute(SQL["load"], mine)
         positions = {
             source_ids[s]: Position(offset, None if mark is None else to_microseconds(mark))
             for s, offset, mark in tx.fetchall()
@@ -85,14 +71,8 @@ class Checkpoint:
         return positions
 
     def _log_if_recreated(self, tx: Cursor) -> None:
-        tx.execute(
-            "SELECT DISTINCT s.topic, s.topic_id FROM sources s JOIN sources old USING (topic)"
-            " JOIN stream_offsets o ON o.source_id = old.source_id AND o.consumer_group = %(group)s"
-            " WHERE s.source_id = ANY(%(now)s) AND NOT old.source_id = ANY(%(now)s)"
-            " AND NOT EXISTS (SELECT FROM stream_offsets"
-            " WHERE consumer_group = %(group)s AND source_id = ANY(%(now)s))",
-            {"group": self.group, "now": list(self.source_ids.values())},
-        )
+        now = list(self.source_ids.values())
+        tx.execute(SQL["recreated"], {"group": self.group, "now": now})
         for topic, topic_id in tx.fetchall():
             log.warning("topic_recreated topic=%s topic_id=%s starting_at=0", topic, topic_id)
 
@@ -117,13 +97,15 @@ class Checkpoint:
                 )
             mark = None if move.watermark_us is None else to_timestamp(move.watermark_us)
             tx.execute(
-                "UPDATE stream_offsets SET next_offset = %s, end_offset = greatest(%s, %s),"
-                " watermark = %s, updated_at = clock_timestamp() AT TIME ZONE 'UTC'"
-                " WHERE consumer_group = %s AND source_id = %s AND next_offset = %s",
-                (
-                    *(move.next_offset, end_offsets.get(partition), move.next_offset, mark),
-                    *(self.group, self.source_ids[partition], expected),
-                ),
+                SQL["advance"],
+                {
+                    "next": move.next_offset,
+                    "end": end_offsets.get(partition),
+                    "watermark": mark,
+                    "group": self.group,
+                    "source": self.source_ids[partition],
+                    "expected": expected,
+                },
             )
             if tx.rowcount != 1:
                 raise StaleCheckpoint(f"partition={partition} expected_next_offset={expected}")

@@ -10,12 +10,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from psycopg2.extras import execute_values
 
 from db.connection import Cursor
+from db.statements import statements
 from db.times import to_timestamp
 
-_SPANS_US = {"verdict_counts": 60_000_000, "merged_verdicts": 600_000_000}
+SQL = statements(__file__)
+
+_MINUTE_US = 60_000_000
 # What the tables count, in the order in which ``kinds`` numbers it.
 KINDS = ("neither", "rule_only", "ml_only", "both", "without_verdict")
 
@@ -35,23 +37,9 @@ def add(
     kind: npt.NDArray[np.int64],
 ) -> None:
     """Add readings to the counts; the arguments are columns, a reading a row."""
+    minutes, minute = np.unique(timestamps_us - timestamps_us % _MINUTE_US, return_inverse=True)
     places, place = _numbered(locations)
     types, sensor_type = _numbered(sensor_types)
-    for table, span_us in _SPANS_US.items():
-        starts_us = timestamps_us - timestamps_us % span_us
-        _add(tx, table, starts_us, (places, place), (types, sensor_type), kind)
-
-
-def _add(
-    tx: Cursor,
-    table: str,
-    starts_us: npt.NDArray[np.int64],
-    numbered_places: tuple[list[str], npt.NDArray[np.int64]],
-    numbered_types: tuple[list[str], npt.NDArray[np.int64]],
-    kind: npt.NDArray[np.int64],
-) -> None:
-    minutes, minute = np.unique(starts_us, return_inverse=True)
-    (places, place), (types, sensor_type) = numbered_places, numbered_types
     shape = (len(minutes), len(places), len(types), len(KINDS))
     # One number a cell: sorting numbers costs a hundredth of counting tuples in a dictionary.
     cell = np.ravel_multi_index((minute, place, sensor_type, kind), shape)
@@ -60,20 +48,14 @@ def _add(
     sums = np.zeros((len(groups), len(KINDS)), dtype=np.int64)
     sums[group, cells % len(KINDS)] = counts
     of_minute, of_place, of_type = (axis.tolist() for axis in np.unravel_index(groups, shape[:3]))
-    execute_values(
-        tx,
-        f"INSERT INTO {table} AS old (minute, location, sensor_type, neither, rule_only,"  # noqa: S608
-        " ml_only, both_flag, without_verdict) VALUES %s"
-        " ON CONFLICT (minute, location, sensor_type) DO UPDATE SET"
-        " neither = old.neither + excluded.neither,"
-        " rule_only = old.rule_only + excluded.rule_only, ml_only = old.ml_only + excluded.ml_only,"
-        " both_flag = old.both_flag + excluded.both_flag,"
-        " without_verdict = old.without_verdict + excluded.without_verdict",
-        # In one order, so that two detectors never wait for each other.
-        [
-            (to_timestamp(int(minutes[m])), places[p], types[t], *row)
-            for m, p, t, row in zip(of_minute, of_place, of_type, sums.tolist(), strict=True)
-        ],
+    tx.execute(
+        SQL["add"],
+        {
+            "minutes": [to_timestamp(int(minutes[m])) for m in of_minute],
+            "locations": [places[p] for p in of_place],
+            "types": [types[t] for t in of_type],
+            **dict(zip(KINDS, sums.T.tolist(), strict=True)),
+        },
     )
 
 

@@ -183,6 +183,7 @@ class PartitionWindows:
         self.rules = rules
         self.watermark_us = watermark_us
         self._groups: dict[tuple[str, str], dict[int, Partial]] = {}
+        self._passed: tuple[int, ...] = ()
         for key, partial in partials:
             self._groups.setdefault((key.location, key.sensor_type), {})[key.start_us] = partial
 
@@ -300,6 +301,13 @@ class PartitionWindows:
         # An earlier start would be late.
         can_open_us = self.watermark_us - window_us - self.rules.allowed_lateness_us + 1
         limit_us = min(final_until_us - window_us + 1, can_open_us)
+        # What has opened since the last time starts later, so nothing goes until a start is passed.
+        passed = tuple(
+            -(-us // window_us) for us in (limit_us, can_open_us, can_open_us - BASELINE_MAX_AGE_US)
+        )
+        if passed == self._passed:
+            return []
+        self._passed = passed
         forgotten = []
         for group, windows in list(self._groups.items()):
             keep = {

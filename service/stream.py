@@ -2,17 +2,18 @@
 
     1. poll      some messages from the topic
     2. prepare   what can be made of the messages alone: decode, format
-    3. store     what follows from them, in one transaction
-    4. confirm   that the topic is still the one whose offsets are stored
-    5. advance   the offsets, in the same transaction, last, and only if nobody else has moved them
-    6. commit
+    3. compute   what follows from them, in memory
+    4. store     that, in one transaction: nothing in it takes longer for more messages but SQL
+    5. confirm   that the topic is still the one whose offsets are stored
+    6. advance   the offsets, in the same transaction, last, and only if nobody else has moved them
+    7. commit
 
-Steps 3 to 6 run in a thread, while 1 and 2 of the next batch run in the loop: there is one
+Steps 3 to 7 run in a thread, while 1 and 2 of the next batch run in the loop: there is one
 transaction at most, and nothing but polling and preparing happens beside it. The loop waits for its
 outcome before it looks at anything that the transaction touches, and before partitions are given
 away.
 
-Nothing is in memory that is not in the database after step 6, but for the batch that was polled
+Nothing is in memory that is not in the database after step 7, but for the batch that was polled
 meanwhile. So every failure, whatever it was, has one cure: forget, that batch too, load offsets and
 state from the database, seek there, go on.
 """
@@ -69,6 +70,7 @@ SWITCH_SECONDS = 0.0005
 COLLECT_OBJECTS = 200_000
 
 Work = TypeVar("Work")
+Changes = TypeVar("Changes")
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class Stream:
     once: bool = False
 
 
-class Handler(Protocol[Work]):
+class Handler(Protocol[Work, Changes]):
     """What a service does with the messages. All but ``prepare`` have it to themselves."""
 
     def start(
@@ -122,8 +124,11 @@ class Handler(Protocol[Work]):
     def is_due(self, batches: Sequence[PartitionBatch]) -> bool:
         """Return whether there is something to store."""
 
-    def store(self, tx: Cursor, work: Sequence[Work]) -> dict[int, Position]:
-        """Write what follows from prepared batches; return where their partitions stand then."""
+    def compute(self, work: Sequence[Work]) -> Changes:
+        """Return what follows from prepared batches; ``store`` comes next, or all is forgotten."""
+
+    def store(self, tx: Cursor, changes: Changes) -> dict[int, Position]:
+        """Write it; return where the partitions stand then."""
 
     def is_settled(self) -> bool:
         """Return whether everything that follows from the messages so far is stored."""
@@ -133,7 +138,11 @@ class Handler(Protocol[Work]):
 
 
 def run_stream(
-    stream: Stream, handler: Handler[Work], database: Database, beat: Heartbeat, stop: StopSignal
+    stream: Stream,
+    handler: Handler[Work, Changes],
+    database: Database,
+    beat: Heartbeat,
+    stop: StopSignal,
 ) -> None:
     """Read the topic until a stop is requested, through every outage and every re-creation of it.
 
@@ -176,7 +185,7 @@ def run_stream(
         ) from problem
 
 
-class _Run(Generic[Work]):
+class _Run(Generic[Work, Changes]):
     """The loop over one identity of the topic."""
 
     def __init__(
@@ -184,7 +193,7 @@ class _Run(Generic[Work]):
         stream: Stream,
         topic: Topic,
         reader: TopicReader,
-        handler: Handler[Work],
+        handler: Handler[Work, Changes],
         database: Database,
         beat: Heartbeat,
     ) -> None:
@@ -260,8 +269,9 @@ class _Run(Generic[Work]):
     def _store(
         self, work: Sequence[Work], identity: IdentityCheck, ends: dict[int, int | None]
     ) -> None:
+        changes = self.handler.compute(work)
         with self.database.transaction() as tx:
-            moves = self.handler.store(tx, work)
+            moves = self.handler.store(tx, changes)
             identity.confirm()
             self.checkpoint.advance(tx, moves, ends)
 

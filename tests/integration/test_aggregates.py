@@ -55,7 +55,7 @@ def finalize(database, until_us):
 
 def refine(tx, *starts_us):
     keys = [WindowKey(start, "Lab", "co2") for start in starts_us]
-    aggregates.refine(tx, keys, MINUTE_US)
+    aggregates.refine(tx, aggregates.to_pages(keys, MINUTE_US))
 
 
 def store_partial(tx, source_id, start_us):
@@ -71,7 +71,7 @@ def test_windows_of_any_length_add_up_to_hours_and_days_however_they_became_fina
 ):
     with database.transaction() as tx:
         tx.execute(WINDOWS, {"length": length_s})
-    monkeypatch.setattr(aggregates, "MAX_SWEPT_ROWS", 1_873)
+    monkeypatch.setattr(aggregates, "MAX_CLOSED_ROWS", 1_873)
     chance = random.Random(length_s)
     steps = sorted(chance.uniform(0, 4 * 86_400) for _ in range(5))
     for until_s in (*steps, 4 * 86_400):

@@ -11,11 +11,11 @@ import pytest
 from tests.conftest import CHECKOUT
 
 CEILINGS = {
-    "producer": 3_595,
-    "consumer": 3_756,
-    "stream_processor": 4_391,
-    "ml_detector": 3_904,
-    "dashboard": 3_653,
+    "producer": 3_601,
+    "consumer": 3_854,
+    "stream_processor": 4_525,
+    "ml_detector": 3_916,
+    "dashboard": 3_592,
 }
 
 
