@@ -10,9 +10,14 @@ import logging
 from dataclasses import dataclass
 from datetime import date, timedelta
 
+from psycopg2 import sql
+
 from db.connection import Cursor, Database
+from db.statements import statements
 
 log = logging.getLogger(__name__)
+
+SQL = statements(__file__)
 
 # In the order in which they are dropped: a reading that is gone gets no prediction any more.
 PARTITIONED = ("sensor_readings", "ml_anomaly_predictions")
@@ -67,23 +72,13 @@ def partitions(tx: Cursor, table: str) -> dict[str, date]:
 
     Without one that a crash left half detached.
     """
-    tx.execute(
-        "SELECT c.relname, substring(pg_get_expr(c.relpartbound, c.oid)"
-        r" FROM 'TO \(''(.*)''\)')::date AS until FROM pg_inherits i"
-        " JOIN pg_class c ON c.oid = i.inhrelid"
-        " WHERE i.inhparent = %s::regclass AND NOT i.inhdetachpending ORDER BY until",
-        (table,),
-    )
+    tx.execute(SQL["partitions"], {"table": table})
     return dict(tx.fetchall())
 
 
 def owns_tables(tx: Cursor) -> bool:
     """Return whether this role may make and drop partitions."""
-    tx.execute(
-        "SELECT bool_and(pg_has_role(relowner, 'USAGE')) FROM pg_class"
-        " WHERE oid = ANY(%s::text[]::regclass[])",
-        (list(PARTITIONED),),
-    )
+    tx.execute(SQL["owns_tables"], {"tables": list(PARTITIONED)})
     owns: bool = tx.fetchone()[0]
     return owns
 
@@ -155,21 +150,12 @@ def _drop_partitions(database: Database, table: str, limit: date) -> None:
 
 
 def _half_detached(tx: Cursor, table: str) -> list[str]:
-    tx.execute(
-        "SELECT inhrelid::regclass::text FROM pg_inherits"
-        " WHERE inhparent = %s::regclass AND inhdetachpending",
-        (table,),
-    )
+    tx.execute(SQL["half_detached"], {"table": table})
     return [name for (name,) in tx.fetchall()]
 
 
 def _detached(tx: Cursor, table: str) -> list[str]:
-    tx.execute(
-        "SELECT c.oid::regclass::text FROM pg_class c WHERE relkind = 'r' AND NOT relispartition"
-        " AND relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = %s::regclass)"
-        " AND starts_with(relname, %s) AND obj_description(oid, 'pg_class') = %s",
-        (table, f"{table}_", _EXPIRED),
-    )
+    tx.execute(SQL["detached"], {"table": table, "comment": _EXPIRED})
     return [name for (name,) in tx.fetchall()]
 
 
@@ -187,14 +173,10 @@ def _warn_of_unscored(tx: Cursor, name: str) -> None:
 
 def _delete(database: Database, table: str, column: str, limit: date) -> bool:
     """Delete some rows of before ``limit``; return whether there are no more."""
-    # A window that may still change stays.
-    closed = " AND is_final" if table == "sensor_aggregates" else ""
+    statement = SQL["delete_windows"] if table == "sensor_aggregates" else SQL["delete"]
+    names = {"table": sql.Identifier(table), "column": sql.Identifier(column)}
     with database.transaction() as tx:
-        tx.execute(
-            f"DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table}"  # noqa: S608
-            f" WHERE {column} < %s{closed} LIMIT %s FOR UPDATE SKIP LOCKED))",
-            (limit, MAX_DELETED_ROWS),
-        )
+        tx.execute(sql.SQL(statement).format(**names), {"limit": limit, "rows": MAX_DELETED_ROWS})
         deleted: int = tx.rowcount
     if deleted:
         log.info("rows_deleted table=%s rows=%d", table, deleted)

@@ -12,9 +12,9 @@ from tests.conftest import CHECKOUT
 
 CEILINGS = {
     "producer": 3_601,
-    "consumer": 3_854,
-    "stream_processor": 4_525,
-    "ml_detector": 3_916,
+    "consumer": 3_863,
+    "stream_processor": 4_534,
+    "ml_detector": 3_925,
     "dashboard": 3_592,
 }
 

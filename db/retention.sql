@@ -1,0 +1,27 @@
+-- name: partitions
+-- And the day before which their rows were stored, in order; without one that a crash left half detached.
+SELECT c.relname, substring(pg_get_expr(c.relpartbound, c.oid) FROM 'TO \(''(.*)''\)')::date AS until
+FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+WHERE i.inhparent = %(table)s::regclass AND NOT i.inhdetachpending ORDER BY until
+
+-- name: owns_tables
+SELECT bool_and(pg_has_role(relowner, 'USAGE')) FROM pg_class WHERE oid = ANY(%(tables)s::text[]::regclass[])
+
+-- name: half_detached
+SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = %(table)s::regclass AND inhdetachpending
+
+-- name: detached
+SELECT c.oid::regclass::text FROM pg_class c
+WHERE relkind = 'r' AND NOT relispartition
+    AND relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = %(table)s::regclass)
+    AND starts_with(relname, %(table)s || '_') AND obj_description(oid, 'pg_class') = %(comment)s
+
+-- name: delete
+DELETE FROM {table} WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM {table} WHERE {column} < %(limit)s LIMIT %(rows)s FOR UPDATE SKIP LOCKED))
+
+-- name: delete_windows
+-- One that may still change stays.
+DELETE FROM sensor_aggregates WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM sensor_aggregates WHERE window_start < %(limit)s AND is_final
+    LIMIT %(rows)s FOR UPDATE SKIP LOCKED))
