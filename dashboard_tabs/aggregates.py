@@ -79,7 +79,7 @@ def _table(source: Source, view: View, selection: Selection) -> None:
         "The newest windows, one row per window, location and type",
         _COLUMNS,
     )
-    layout.download(table, "windows")
+    layout.download(source, "windows", queries.window_table, selection, queries.MAX_DOWNLOAD)
 
 
 def _late(source: Source, view: View) -> None:
@@ -96,4 +96,4 @@ def _late(source: Source, view: View) -> None:
         _LATE_COLUMNS,
         most=6,
     )
-    layout.download(late, "late readings")
+    layout.download(source, "late readings", queries.late_readings, queries.MAX_DOWNLOAD)

@@ -9,6 +9,10 @@ from dashboard_tabs import cells, charts, layout, plot, states
 from dashboard_tabs.data import Moment, Source
 from dashboard_tabs.filters import View
 from db import dashboard as queries
+from db.selecting import Selection
+
+# Pictures of one kind that a page draws; a location of one's own is chosen at the left.
+MOST_PLACES = 11
 
 
 def render(source: Source, view: View, moment: Moment) -> None:
@@ -25,7 +29,7 @@ def render(source: Source, view: View, moment: Moment) -> None:
     if len(hours):
         headings = {each: view.heading(each) for each in hours["sensor_type"]}
         plot.draw(cells.hours(hours, headings), "hours")
-    _statistics(statistics, correlations, hours, view)
+    _statistics(source, statistics, view, selection)
 
 
 def _correlations(table: pd.DataFrame) -> None:
@@ -37,17 +41,23 @@ def _correlations(table: pd.DataFrame) -> None:
         "Pearson's r of the window means of two types at one place, over its n recent windows."
         " Without colour: no more than chance gives (95 %)."
     )
+    known = table[table["correlation"].notna()]
+    places = sorted(known["location"].unique())
     figures = {
         f"correlation-{place}": cells.correlation(
             one, f"{place} · n = {one['window_count'].max():.0f}"
         )
         for place, one in table.groupby("location")
-        if one["correlation"].notna().any()
+        if place in places[:MOST_PLACES]
     }
+    if len(places) > MOST_PLACES:
+        st.caption(
+            f"The first {MOST_PLACES} of {len(places)} locations; choose another one at the left."
+        )
     if len(figures) > 1:
         pairs = table.groupby(["sensor_type_a", "sensor_type_b"], as_index=False)
         figures["correlation"] = cells.correlation(
-            pairs[["correlation", "window_count"]].median(), f"Median of {len(figures)} locations"
+            pairs[["correlation", "window_count"]].median(), f"Median of {len(places)} locations"
         )
     plot.in_columns(figures, 3)
 
@@ -65,9 +75,7 @@ def _boxes(statistics: pd.DataFrame, view: View) -> None:
     plot.in_columns(figures, 3)
 
 
-def _statistics(
-    statistics: pd.DataFrame, correlations: pd.DataFrame, hours: pd.DataFrame, view: View
-) -> None:
+def _statistics(source: Source, statistics: pd.DataFrame, view: View, selection: Selection) -> None:
     st.markdown("##### Statistics by location")
     table = statistics.drop(columns=["quantiles"])
     layout.table(
@@ -78,10 +86,6 @@ def _statistics(
         most=12,
     )
     with st.container(horizontal=True):
-        for name, rows in {
-            "statistics": table,
-            "correlations": correlations,
-            "hours": hours,
-        }.items():
-            if len(rows):
-                layout.download(rows, name)
+        layout.download(source, "statistics", queries.location_statistics, selection)
+        layout.download(source, "correlations", queries.correlations, view.location)
+        layout.download(source, "hours", queries.hour_profile, selection)

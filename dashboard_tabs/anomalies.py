@@ -13,9 +13,6 @@ from dashboard_tabs.filters import View
 from db import dashboard as queries
 from db.selecting import Selection, verdict_step_s
 
-# Rows of the table of anomalies; more would not be read.
-NEWEST = 100
-
 
 def render(source: Source, view: View, moment: Moment) -> None:
     """Draw the tab."""
@@ -104,14 +101,15 @@ def with_kappa(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _latest(source: Source, view: View, selection: Selection) -> None:
-    newest = source.frame(queries.anomalies, selection, NEWEST)
+    newest = source.frame(queries.anomalies, selection)
     anomalies = _held(newest, selection)
     st.markdown("##### Latest anomalies")
     if anomalies.empty:
         st.caption("None in this range.")
         return
     st.caption(
-        "Select a row to see the sensor around that time; the list waits while one is selected."
+        f"The newest {queries.MAX_LISTED} at most. Select a row to see the sensor around that time;"
+        " the list waits while one is selected."
     )
     shown = anomalies.assign(
         sensor_type=anomalies["sensor_type"].map(view.heading),
@@ -148,12 +146,13 @@ def _latest(source: Source, view: View, selection: Selection) -> None:
     if rows := event.selection.rows:
         row = anomalies.iloc[min(rows[0], len(anomalies) - 1)]
         sensor_id, around = row["sensor_id"], row["timestamp"].to_pydatetime()
-        history = source.frame(queries.sensor_history, sensor_id, around)
+        series = row["location"], row["sensor_type"], sensor_id
+        history = source.frame(queries.sensor_history, series, around)
         if len(history):
             title = f"{theme.plain(sensor_id)} around {around:%Y-%m-%d %H:%M:%S}"
             chart = charts.surroundings(history, around, row["sensor_type"], title)
             plot.draw(chart, "surroundings-chart")
-    layout.download(newest if len(newest) else anomalies, "anomalies")
+    layout.download(source, "anomalies", queries.anomalies, selection, queries.MAX_DOWNLOAD)
 
 
 def _held(anomalies: pd.DataFrame, selection: Selection) -> pd.DataFrame:

@@ -142,6 +142,15 @@ class Source:
         """Return ``rows`` as a table; without columns if there are none."""
         return pd.DataFrame(self.rows(query, *arguments))
 
+    def ask(self, query: Callable[..., Rows], *arguments: Any) -> Rows:
+        """Return the rows of a query that one person asked for; none while the database is down."""
+        try:
+            with self._lock:
+                return self._ask(query, arguments)
+        except DatabaseUnavailable as problem:
+            self._note(problem)
+            return []
+
     def moment(
         self, refresh_seconds: float | None = None, seen: Moment | None = None
     ) -> Moment | None:

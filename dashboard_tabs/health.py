@@ -9,6 +9,7 @@ from dashboard_tabs import layout, theme
 from dashboard_tabs.data import Moment, Source
 from dashboard_tabs.filters import View
 from dashboard_tabs.status_strip import by_service, verdict
+from db import dashboard as queries
 from db import health as health_queries
 
 
@@ -149,7 +150,7 @@ def _dead_letters(source: Source) -> None:
             "payload": st.column_config.TextColumn("Payload (its beginning)", width="large"),
         },
     )
-    layout.download(letters, "dead letters")
+    layout.download(source, "dead letters", health_queries.dead_letters, queries.MAX_DOWNLOAD)
 
 
 def readable(payload: bytes | memoryview | None) -> str:

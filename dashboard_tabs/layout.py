@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
 import streamlit as st
+
+from dashboard_tabs.data import Source
+from db.dashboard import MAX_DOWNLOAD
+from db.selecting import Rows
 
 # Of a row of a table, pixels: a table ends between two rows, not within one.
 _ROW = 35
@@ -60,16 +64,18 @@ STATISTICS = {
 }
 
 
-def download(rows: pd.DataFrame, what: str) -> None:
-    """Draw a button that saves rows as a CSV file."""
+def download(source: Source, what: str, query: Callable[..., Rows], *arguments: Any) -> None:
+    """Draw a button that saves all rows of a query as a CSV file; asked for at the click."""
     st.download_button(
         f"Download the {what} as CSV",
-        csv(rows),
+        lambda: csv(pd.DataFrame(source.ask(query, *arguments))),
         f"{what.replace(' ', '-')}.csv",
         "text/csv",
         key=f"download-{what}",
         icon=":material/download:",
         on_click="ignore",
+        help=f"All that the filters let through, not only what is listed; {MAX_DOWNLOAD:,} rows"
+        " at most, the newest.",
     )
 
 

@@ -13,25 +13,40 @@ from dashboard_tabs import cells, charts, plot, theme
 from dashboard_tabs.data import Moment, Source
 from dashboard_tabs.filters import View
 from db import dashboard as queries
-from db.selecting import MAX_MARKS, MAX_RAW_READINGS, MAX_SENSORS, Selection
+from db.selecting import MAX_RAW_READINGS, Selection
 
 # A sensor that said nothing for this long is shown as silent.
 SILENT_AFTER = timedelta(seconds=60)
 # A verdict younger than this colours the sensor's cell.
 ANOMALOUS_FOR = timedelta(seconds=5)
+# Cells of the grid: each is half a kilobyte with its picture, at every refresh.
+MAX_CELLS = 400
 
 
 def render(source: Source, view: View, moment: Moment) -> None:
     """Draw the tab."""
     selection = view.selection(moment)
     sensors = source.rows(queries.latest_readings, selection)
-    anomalies = source.frame(queries.anomalies, selection)
+    anomalies = source.frame(queries.anomaly_marks, selection)
     totals = {r["is_current"]: r for r in source.rows(queries.totals, selection)}
     _figures(source, selection, totals, sensors)
     st.markdown("##### Latest reading of every sensor")
-    st.caption("Each small line has a scale of its own.")
-    flagged = {} if anomalies.empty else anomalies.groupby("sensor_id")["timestamp"].max().to_dict()
-    st.html(grid(sensors, flagged, selection.end))
+    flagged = (
+        {}
+        if anomalies.empty
+        else anomalies.groupby(["location", "sensor_type"])["timestamp"].max().to_dict()
+    )
+    shown, places = whole_places(sensors, MAX_CELLS)
+    left_out = len({s["location"] for s in sensors}) - places
+    st.caption(
+        "Each small line has a scale of its own."
+        + (
+            f" The first {places} of {places + left_out} locations; choose another one at the left."
+            if left_out
+            else ""
+        )
+    )
+    st.html(grid(shown, flagged, selection.end))
     _charts(source, view, selection, totals, anomalies)
 
 
@@ -53,9 +68,8 @@ def _figures(
     points = None
     if share is not None and before:
         points = f"{100 * (share - anomalies_before / before['readings']):+.1f} points"
-    active = sum(s["timestamp"] > selection.end - SILENT_AFTER for s in sensors)
-    known = f"{len(sensors)}{'+' if len(sensors) >= MAX_SENSORS else ''}"
-    silent = len(sensors) - active
+    active, known = (sum(s[each] for s in sensors) for each in ("active", "sensors"))
+    silent = known - active
     with st.container(horizontal=True):
         _metric(
             "Readings",
@@ -79,7 +93,10 @@ def _figures(
         )
         _metric("Anomaly rate", "–" if share is None else f"{share:.1%}", points, "inverse")
         _metric(
-            "Active sensors", f"{active} of {known}", f"{silent} silent" if silent else None, "off"
+            "Active sensors",
+            f"{active:,} of {known:,}",
+            f"{silent} silent" if silent else None,
+            "off",
         )
         _metric(
             "Locations",
@@ -122,7 +139,18 @@ def change(now: float | None, before: float | None) -> str | None:
     return f"{(now - before) / before:+.0%}"
 
 
-def grid(sensors: list[dict[str, Any]], flagged: dict[str, Any], end: Any) -> str:
+def whole_places(sensors: list[dict[str, Any]], most: int) -> tuple[list[dict[str, Any]], int]:
+    """Return the cells of the first locations, so many that they are no more than ``most``.
+
+    And the number of those locations, which is at least one.
+    """
+    places = sorted({s["location"] for s in sensors})
+    per_place = max(1, len({s["sensor_type"] for s in sensors}))
+    shown = places[: max(1, most // per_place)]
+    return [s for s in sensors if s["location"] in set(shown)], len(shown)
+
+
+def grid(sensors: list[dict[str, Any]], flagged: dict[tuple[str, str], Any], end: Any) -> str:
     """Return a table location × type with value, unit, sparkline and state of the newest sensor.
 
     Parameters
@@ -130,16 +158,14 @@ def grid(sensors: list[dict[str, Any]], flagged: dict[str, Any], end: Any) -> st
     sensors : list of dict
         Rows of ``db.dashboard.latest_readings``.
     flagged : dict
-        sensor_id -> time of its last anomaly.
+        (location, sensor_type) -> time of the last anomaly there.
     end : datetime
         End of the range that is shown.
     """
     if not sensors:
         return "<p>No sensor in this selection.</p>"
     types = sorted({s["sensor_type"] for s in sensors})
-    cells: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for sensor in sensors:
-        cells.setdefault((sensor["location"], sensor["sensor_type"]), []).append(sensor)
+    cells = {(s["location"], s["sensor_type"]): s for s in sensors}
     head = "".join(
         f'<th scope="col"><i class="dot" style="background:{theme.colour(each)}"></i>'
         f"{theme.text(theme.name(each))}</th>"
@@ -147,7 +173,9 @@ def grid(sensors: list[dict[str, Any]], flagged: dict[str, Any], end: Any) -> st
     )
     body = "".join(
         f'<tr><th class="place" scope="row">{theme.text(place)}</th>'
-        + "".join(_cell(cells.get((place, each), []), flagged, end) for each in types)
+        + "".join(
+            _cell(cells.get((place, each)), flagged.get((place, each)), end) for each in types
+        )
         + "</tr>"
         for place in sorted({s["location"] for s in sensors})
     )
@@ -159,19 +187,15 @@ def grid(sensors: list[dict[str, Any]], flagged: dict[str, Any], end: Any) -> st
     return f'<div class="scroll"><table class="grid" {label}>{head}{body}</table></div>'
 
 
-def _cell(sensors: list[dict[str, Any]], flagged: dict[str, Any], end: Any) -> str:
-    if not sensors:
+def _cell(newest: dict[str, Any] | None, last_anomaly: Any, end: Any) -> str:
+    if newest is None:
         return '<td class="absent"></td>'
-    newest = max(sensors, key=lambda each: each["timestamp"])
-    last_anomaly = max(
-        (flagged[s["sensor_id"]] for s in sensors if s["sensor_id"] in flagged), default=None
-    )
     state, colour = "", theme.colour(newest["sensor_type"])
     if newest["timestamp"] < end - SILENT_AFTER:
         state, colour = "silent", theme.QUIET
     elif newest["anomaly"] or (last_anomaly and last_anomaly > end - ANOMALOUS_FOR):
         state, colour = "anomalous", theme.ANOMALY
-    others = f" · {len(sensors)} sensors" if len(sensors) > 1 else ""
+    others = f" · {newest['sensors']:,} sensors" if newest["sensors"] > 1 else ""
     about = f"{newest['sensor_id']}, {newest['timestamp']:%Y-%m-%d %H:%M:%S}{others}"
     said = f'<span class="unseen">{state}</span>' if state else ""
     return (
@@ -212,14 +236,20 @@ def _charts(
 ) -> None:
     readings = totals[True]["readings"] if True in totals else 0
     by_window = readings > MAX_RAW_READINGS
-    series = source.frame(queries.window_series if by_window else queries.series, selection)
+    lines = len(source.rows(queries.choices))
+    series = source.frame(queries.window_series if by_window else queries.series, selection, lines)
     if series.empty:
         return
     st.markdown("##### Readings by type" + (", mean of each window" if by_window else ""))
-    most = len(anomalies) >= MAX_MARKS
+    distribution = source.frame(queries.verdicts_by_place, selection)
+    flagged = int(distribution["anomalies"].sum()) if len(distribution) else 0
     st.caption(
         "Red crosses: the detector's anomalies"
-        + (f", the newest {MAX_MARKS:,}" if most else "")
+        + (
+            f", {len(anomalies):,} of {flagged:,}, spread evenly"
+            if flagged > len(anomalies) > queries.MARK_STEPS
+            else ""
+        )
         + ". Drag over a stretch of time to see all figures of it, double click to go back."
     )
     figures, span = {}, (selection.start, selection.end)
@@ -228,7 +258,6 @@ def _charts(
         figures[f"series-{each}"] = charts.lines(
             one, some, str(each), view.heading(str(each)), view.locations, span
         )
-    distribution = source.frame(queries.verdicts_by_place, selection)
     if len(distribution):
         figures["distribution"] = cells.counts(
             distribution, "anomalies", "Anomalies by location and type"

@@ -86,8 +86,13 @@ STYLE = f"""
 
 
 def name(sensor_type: str) -> str:
-    """Return a sensor type as a heading."""
-    return NAMES.get(sensor_type, plain(sensor_type).replace("_", " ").capitalize())
+    """Return a sensor type as a heading; capitals that it has it keeps.
+
+    >>> name("wind_speed"), name("CO"), name("co"), name("PM10")
+    ('Wind speed', 'CO', 'Co', 'PM10')
+    """
+    words = plain(sensor_type).replace("_", " ")
+    return NAMES.get(sensor_type, words[:1].upper() + words[1:])
 
 
 def heading(sensor_type: str, unit: str | None) -> str:

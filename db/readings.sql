@@ -12,11 +12,11 @@ ON CONFLICT DO NOTHING
 
 -- name: note_sensors
 INSERT INTO sensors AS s (sensor_id, sensor_type, location, value, timestamp, anomaly, unit)
-SELECT DISTINCT ON (sensor_id) sensor_id, sensor_type, location, value, timestamp, anomaly, unit FROM (
+SELECT DISTINCT ON (location, sensor_type, sensor_id) sensor_id, sensor_type, location, value, timestamp, anomaly, unit FROM (
     SELECT * FROM sensor_readings WHERE ingested_on >= %(since)s ORDER BY timestamp DESC LIMIT %(newest)s
 ) AS newest
-ORDER BY sensor_id, timestamp DESC
-ON CONFLICT (sensor_id) DO UPDATE SET sensor_type = EXCLUDED.sensor_type, location = EXCLUDED.location,
-    value = EXCLUDED.value, timestamp = EXCLUDED.timestamp, anomaly = EXCLUDED.anomaly, unit = EXCLUDED.unit,
+ORDER BY location, sensor_type, sensor_id, timestamp DESC
+ON CONFLICT ON CONSTRAINT sensors_pkey DO UPDATE SET value = EXCLUDED.value, timestamp = EXCLUDED.timestamp,
+    anomaly = EXCLUDED.anomaly, unit = EXCLUDED.unit,
     updated_at = EXCLUDED.updated_at
 WHERE EXCLUDED.timestamp > s.timestamp

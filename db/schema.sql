@@ -76,17 +76,19 @@ COMMENT ON COLUMN sensor_readings.log_offset IS 'Offset of the message in that p
 COMMENT ON COLUMN sensor_readings.ingested_on IS 'Date (UTC) on which the row was written; the table is partitioned by it.';
 
 CREATE TABLE IF NOT EXISTS sensors (
-    sensor_id    VARCHAR(100) PRIMARY KEY,
+    sensor_id    VARCHAR(100) NOT NULL,
     sensor_type  VARCHAR(50) NOT NULL,
     location     VARCHAR(100) NOT NULL,
     value        NUMERIC(10,2) NOT NULL,
     timestamp    TIMESTAMP NOT NULL,
     anomaly      BOOLEAN NOT NULL,
     unit         VARCHAR(20) NOT NULL,
-    updated_at   TIMESTAMP NOT NULL DEFAULT (now() AT TIME ZONE 'UTC')
+    updated_at   TIMESTAMP NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
+    -- A series: one device may measure several quantities, two places may use one name.
+    CONSTRAINT sensors_pkey PRIMARY KEY (location, sensor_type, sensor_id)
 );
 COMMENT ON TABLE sensors IS
-    'One row per sensor: its latest reading as of some minute. Taken from the newest readings every minute, so a sensor that falls silent stays known.';
+    'One row per series (location, sensor type, sensor): its latest reading as of some minute. Taken from the newest readings every minute, so a sensor that falls silent stays known.';
 COMMENT ON COLUMN sensors.sensor_id IS 'Stable name of the sensor.';
 COMMENT ON COLUMN sensors.sensor_type IS 'What it measures.';
 COMMENT ON COLUMN sensors.location IS 'Where it is.';
@@ -222,6 +224,60 @@ COMMENT ON COLUMN window_rollups.high IS 'Largest value.';
 COMMENT ON COLUMN window_rollups.rule_anomalies IS 'Readings with the rule-based flag set.';
 COMMENT ON COLUMN window_rollups.statistical_anomalies IS 'Readings beyond 3 sigma of the windows before theirs.';
 COMMENT ON COLUMN window_rollups.windows IS 'Windows added up.';
+
+CREATE OR REPLACE VIEW single_windows AS
+SELECT window_start, location, sensor_type, count_readings::bigint AS readings,
+    avg_value::float8 * count_readings AS total,
+    (avg_value::float8 ^ 2 + stddev_value::float8 ^ 2) * count_readings AS squares,
+    min_value::float8 AS low, max_value::float8 AS high, anomaly_count AS rule_anomalies,
+    statistical_anomalies, 1 AS windows, is_closed, is_final
+FROM sensor_aggregates;
+COMMENT ON VIEW single_windows IS
+    'One row per window, location and sensor type: sensor_aggregates with columns that add up, as in window_rollups.';
+
+-- Versioned by its name: old and new code may meet one database. One SELECT and STABLE, so that it
+-- is planned as if it stood in the statement itself; in_tens reads final windows ten minutes a row,
+-- at both ends and where they are not final window by window.
+CREATE OR REPLACE FUNCTION windows_between_v1(begins timestamp, ends timestamp, place text, kind text, in_tens boolean)
+RETURNS TABLE (window_start timestamp, location varchar, sensor_type varchar, readings bigint, total float8,
+    squares float8, low float8, high float8, rule_anomalies int, statistical_anomalies int, windows int, is_closed boolean)
+LANGUAGE sql STABLE PARALLEL SAFE BEGIN ATOMIC
+    SELECT w.window_start, w.location, w.sensor_type, w.readings, w.total, w.squares, w.low, w.high,
+        w.rule_anomalies, w.statistical_anomalies, w.windows, w.is_closed
+    FROM single_windows w
+    WHERE NOT in_tens AND w.window_start >= begins AND w.window_start < ends
+        AND (place IS NULL OR w.location = place) AND (kind IS NULL OR w.sensor_type = kind)
+    UNION ALL
+    SELECT w.window_start, w.location, w.sensor_type, w.readings, w.total, w.squares, w.low, w.high,
+        w.rule_anomalies, w.statistical_anomalies, w.windows, w.is_closed
+    FROM single_windows w
+    WHERE in_tens AND w.window_start >= begins
+        AND w.window_start < date_bin('10 minutes', begins + interval '9 minutes 59.999999 seconds', '2000-01-01')
+        AND (place IS NULL OR w.location = place) AND (kind IS NULL OR w.sensor_type = kind)
+    UNION ALL
+    SELECT r.window_start, r.location, r.sensor_type, r.readings, r.total::float8, r.squares::float8, r.low::float8,
+        r.high::float8, r.rule_anomalies, r.statistical_anomalies, r.windows, true
+    FROM window_rollups r
+    WHERE in_tens AND r.window_start >= date_bin('10 minutes', begins + interval '9 minutes 59.999999 seconds', '2000-01-01')
+        AND r.window_start < date_bin('10 minutes', ends, '2000-01-01')
+        AND (place IS NULL OR r.location = place) AND (kind IS NULL OR r.sensor_type = kind)
+    UNION ALL
+    SELECT w.window_start, w.location, w.sensor_type, w.readings, w.total, w.squares, w.low, w.high,
+        w.rule_anomalies, w.statistical_anomalies, w.windows, w.is_closed
+    FROM single_windows w
+    WHERE in_tens AND NOT w.is_final
+        AND w.window_start >= date_bin('10 minutes', begins + interval '9 minutes 59.999999 seconds', '2000-01-01')
+        AND w.window_start < date_bin('10 minutes', ends, '2000-01-01')
+        AND (place IS NULL OR w.location = place) AND (kind IS NULL OR w.sensor_type = kind)
+    UNION ALL
+    SELECT w.window_start, w.location, w.sensor_type, w.readings, w.total, w.squares, w.low, w.high,
+        w.rule_anomalies, w.statistical_anomalies, w.windows, w.is_closed
+    FROM single_windows w
+    WHERE in_tens AND w.window_start >= date_bin('10 minutes', ends, '2000-01-01') AND w.window_start < ends
+        AND (place IS NULL OR w.location = place) AND (kind IS NULL OR w.sensor_type = kind);
+END;
+COMMENT ON FUNCTION windows_between_v1 IS
+    'Windows that start in [begins, ends), of one location or sensor type where those are given; what in_tens adds up to ten minutes counts in the column windows.';
 
 CREATE OR REPLACE VIEW hourly_aggregates AS
 SELECT date_trunc('hour', window_start) AS hour, location, sensor_type,
@@ -439,6 +495,26 @@ COMMENT ON COLUMN merged_verdicts.rule_only IS 'Readings flagged by the sensor''
 COMMENT ON COLUMN merged_verdicts.ml_only IS 'Readings flagged by the detector only.';
 COMMENT ON COLUMN merged_verdicts.both_flag IS 'Readings flagged by both.';
 COMMENT ON COLUMN merged_verdicts.without_verdict IS 'Readings that came before a model of their type was fitted.';
+
+CREATE OR REPLACE FUNCTION verdicts_between_v1(begins timestamp, ends timestamp, place text, kind text, in_tens boolean)
+RETURNS SETOF verdict_counts
+LANGUAGE sql STABLE PARALLEL SAFE BEGIN ATOMIC
+    SELECT v.* FROM verdict_counts v
+    WHERE v.minute >= begins AND v.minute < ends
+        AND (NOT in_tens OR v.minute < date_bin('10 minutes', begins + interval '9 minutes 59.999999 seconds', '2000-01-01'))
+        AND (place IS NULL OR v.location = place) AND (kind IS NULL OR v.sensor_type = kind)
+    UNION ALL
+    SELECT m.* FROM merged_verdicts m
+    WHERE in_tens AND m.minute >= date_bin('10 minutes', begins + interval '9 minutes 59.999999 seconds', '2000-01-01')
+        AND m.minute < date_bin('10 minutes', ends, '2000-01-01')
+        AND (place IS NULL OR m.location = place) AND (kind IS NULL OR m.sensor_type = kind)
+    UNION ALL
+    SELECT v.* FROM verdict_counts v
+    WHERE in_tens AND v.minute >= date_bin('10 minutes', ends, '2000-01-01') AND v.minute < ends
+        AND (place IS NULL OR v.location = place) AND (kind IS NULL OR v.sensor_type = kind);
+END;
+COMMENT ON FUNCTION verdicts_between_v1 IS
+    'Verdicts of [begins, ends) by the minute, or where in_tens by ten minutes between the first and the last; as windows_between_v1.';
 
 CREATE TABLE IF NOT EXISTS detector_progress (
     sensor_type  VARCHAR(50) NOT NULL,

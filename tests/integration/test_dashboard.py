@@ -9,6 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from benchmarks.dashboard_queries import STATEMENTS
 from dashboard import TABS
+from dashboard_tabs.data import Source
 from db import aggregates, verdict_counts
 from db import dashboard as queries
 from db.connection import Database
@@ -262,9 +263,93 @@ def test_every_statement_of_the_page_is_bounded(database_url, store):
     store(now())
     end = now().replace(tzinfo=None)
     selection = Selection(end - timedelta(minutes=15), end)
-    arguments = {"selection": selection, "sensor_id": "t-1", "around": end, "location": None}
+    arguments = {
+        "selection": selection,
+        "series": ("Lab", "temperature", "t-1"),
+        "around": end,
+        "location": None,
+    }
     with Database(database_url, "test", read_only=True) as database:
         for query in STATEMENTS:
             needed = [p for p in signature(query).parameters if p in arguments]
             rows = query(database, *(arguments[p] for p in needed))
             assert len(rows) <= 20_000, query.__name__
+
+
+def test_marks_are_of_all_the_range_and_no_more_than_a_browser_draws(database, query, store):
+    store(now())
+    query("UPDATE ml_anomaly_predictions SET is_anomaly = true")
+    end = now().replace(tzinfo=None)
+    selection = Selection(end - timedelta(minutes=20), end)
+    marks = [row["timestamp"] for row in queries.anomaly_marks(database, selection)]
+    assert len(marks) <= queries.MARK_STEPS * queries.MARKS_A_STEP
+    assert max(marks) - min(marks) > timedelta(minutes=18)
+
+
+def test_one_device_with_two_quantities_at_two_places_is_four_series(database, query, store):
+    store(now())
+    query("DELETE FROM sensors")
+    query("UPDATE sensor_readings SET sensor_id = 'bme280'")
+    query(
+        "INSERT INTO sensor_readings (sensor_id, sensor_type, location, value, timestamp, anomaly,"
+        " unit, source_id, log_offset) SELECT sensor_id, 'CO', location, 7, timestamp, false,"
+        " 'ppm', 2, log_offset FROM sensor_readings WHERE sensor_type = 'temperature'"
+    )
+    end = now().replace(tzinfo=None)
+    selection = Selection(end - timedelta(minutes=15), end)
+    cells = queries.latest_readings(database, selection)
+    assert {(row["location"], row["sensor_type"]) for row in cells} == {
+        *(("Hall", "CO"), ("Hall", "temperature")),
+        *(("Lab", "CO"), ("Lab", "temperature"), ("Lab", "co2")),
+    }
+    assert {row["sensors"] for row in cells} == {1}
+    history = queries.sensor_history(database, ("Lab", "CO", "bme280"), end)
+    assert {row["value"] for row in history} == {7.0}
+
+
+def test_the_newest_minutes_of_a_long_range_are_there(database, store):
+    store(now())
+    end = now().replace(tzinfo=None)
+    week = Selection(end - timedelta(days=7), end)
+    for statement in (queries.window_series, queries.windows):
+        newest = max(row["time"] for row in statement(database, week))
+        assert end - newest < timedelta(minutes=3), statement.__name__
+
+
+def test_many_lines_get_longer_steps_and_none_is_cut(database, store):
+    store(now())
+    end = now().replace(tzinfo=None)
+    hour = Selection(end - timedelta(hours=1), end)
+    few, many = (queries.series(database, hour, lines) for lines in (3, 5_000))
+    assert {(r["location"], r["sensor_type"]) for r in many} == {
+        (r["location"], r["sensor_type"]) for r in few
+    }
+    assert len(many) < len(few) / 10
+
+
+@pytest.mark.parametrize("rows", [3, 200])
+def test_a_type_that_never_changes_is_shown_like_any_other(open_tab, query, store, rows):
+    store(now())
+    query("UPDATE sensor_readings SET value = 3.0")
+    query("DELETE FROM sensor_readings WHERE log_offset > %s", rows)
+    query(
+        "UPDATE sensor_aggregates SET avg_value = 3, min_value = 3, max_value = 3, stddev_value = 0"
+    )
+    for tab in TABS:
+        open_tab(tab)
+
+
+def test_a_download_has_all_rows_of_the_range_not_only_those_listed(database_url, store, query):
+    store(now())
+    query("UPDATE ml_anomaly_predictions SET is_anomaly = true")
+    end = now().replace(tzinfo=None)
+    selection = Selection(end - timedelta(minutes=15), end)
+    with Database(database_url, "test", read_only=True) as database:
+        source = Source([database])
+        [[expected]] = query(
+            "SELECT count(*) FROM ml_anomaly_predictions WHERE timestamp >= %s AND timestamp < %s",
+            *(selection.start, selection.end),
+        )
+        listed = source.rows(queries.anomalies, selection)
+        assert len(listed) == queries.MAX_LISTED < expected
+        assert len(source.ask(queries.anomalies, selection, queries.MAX_DOWNLOAD)) == expected

@@ -14,7 +14,7 @@ from dashboard_tabs import cells, charts, plot, theme
 from dashboard_tabs.anomalies import cohens_kappa, with_kappa
 from dashboard_tabs.figure import course, milliseconds, packed, spread
 from dashboard_tabs.health import readable
-from dashboard_tabs.monitoring import change, grid, rate
+from dashboard_tabs.monitoring import change, grid, rate, whole_places
 from dashboard_tabs.status_strip import verdict
 from tests.conftest import CHECKOUT
 
@@ -310,6 +310,8 @@ def sensor(**changes):
         "timestamp": START,
         "recent": [400.0, 401.0],
         "anomaly": False,
+        "sensors": 1,
+        "active": 1,
     } | changes
 
 
@@ -318,15 +320,27 @@ def sensor(**changes):
     [
         ([sensor()], {}, 'class=""'),
         ([sensor(anomaly=True)], {}, 'class="anomalous"'),
-        ([sensor()], {"s": START}, 'class="anomalous"'),
-        ([sensor()], {"s": START - timedelta(minutes=5)}, 'class=""'),
+        ([sensor()], {("Lab", "co2"): START}, 'class="anomalous"'),
+        ([sensor()], {("Lab", "co2"): START - timedelta(minutes=5)}, 'class=""'),
         ([sensor(timestamp=START - timedelta(minutes=5))], {}, 'class="silent"'),
-        ([sensor(), sensor(sensor_id="t")], {}, "2 sensors"),
+        ([sensor(sensors=2)], {}, "2 sensors"),
         ([sensor(), sensor(location="Hall", sensor_type="x")], {}, 'class="absent"'),
     ],
 )
 def test_a_cell_of_the_grid_shows_the_state_of_its_sensor(rows, flagged, expected):
     assert expected in grid(rows, flagged, START + timedelta(seconds=1))
+
+
+def test_the_grid_shows_whole_locations_only():
+    rows = [sensor(location=place, sensor_type=kind) for place in "ABC" for kind in ("co2", "x")]
+    shown, places = whole_places(rows, 5)
+    assert ([each["location"] for each in shown], places) == (["A", "A", "B", "B"], 2)
+    assert whole_places(rows, 1)[1] == 1
+
+
+def test_types_keep_their_capitals():
+    names = [theme.name(each) for each in ("CO", "co", "PM10", "NO2", "air_quality", "wind_speed")]
+    assert names == ["CO", "Co", "PM10", "NO2", "Air quality", "Wind speed"]
 
 
 def test_hostile_names_are_text_in_the_grid():

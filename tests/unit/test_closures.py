@@ -15,7 +15,7 @@ CEILINGS = {
     "consumer": 3_863,
     "stream_processor": 4_534,
     "ml_detector": 3_925,
-    "dashboard": 3_592,
+    "dashboard": 3_735,
 }
 
 
