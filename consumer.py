@@ -8,7 +8,6 @@ Promises every message is in one of the two exactly once, through any crash, bec
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,17 +19,14 @@ import numpy.typing as npt
 from broker.reader import PartitionBatch, TopicReader
 from config import load_settings_or_exit
 from db import dead_letters, readings
-from db.connection import Cursor, Database
+from db.connection import Cursor
 from db.dead_letters import DeadLetter
 from db.offsets import Position
-from db.retention import Retention
 from pipeline.decoding import Rejected, decode_batch, numbered
 from service.cli import service_parser
-from service.heartbeat import BackgroundReporter
 from service.leases import Presence
-from service.lifecycle import Heartbeat, Latency, StopSignal, instance_name, run_service
-from service.logs import setup_logging
-from service.metrics import serve_metrics
+from service.lifecycle import Latency
+from service.runner import run_service, running
 from service.stream import Stream, run_stream
 from service.upkeep import Upkeep
 
@@ -186,40 +182,17 @@ def _letter(batch: PartitionBatch, rejected: Rejected) -> DeadLetter:
     return DeadLetter(offset, payload, rejected.reason_code, rejected.reason)
 
 
-def parse_args() -> argparse.Namespace:
-    """Return the command line."""
-    parser = service_parser(__doc__)
-    parser.add_argument(
-        "--once", action="store_true", help="catch up to the end of the topic, then exit"
-    )
-    return parser.parse_args()
-
-
 def main() -> None:
     """Run until stopped."""
-    args = parse_args()
+    args = service_parser(__doc__, once="catch up to the end of the topic, then exit").parse_args()
     settings = load_settings_or_exit()
-    setup_logging(GROUP, settings.log_level, settings.log_format)
-    stop = StopSignal().install()
-    stream = Stream(
-        settings.kafka_client,
-        settings.kafka_topic,
-        settings.kafka_partitions,
-        GROUP,
-        settings.kafka_group_protocol,
-        settings.kafka_session_timeout_seconds,
-        MAX_BATCH_MESSAGES,
-        BATCH_TIMEOUT_SECONDS,
-        args.once,
-    )
-    keep = Retention(settings.retention_days, settings.aggregate_retention_days)
-    presence, database = Presence(GROUP), Database(settings.database_url, GROUP)
-    reporter = BackgroundReporter(settings.database_url, GROUP, instance_name(), database, presence)
-    with database, reporter, Upkeep(settings.database_url, keep, presence) as upkeep:
-        beat = Heartbeat(serve_metrics(GROUP, reporter, settings.metrics_port))
-        handler = StoreReadings(settings.dead_letter_rows_per_hour, upkeep)
-        run_stream(stream, handler, database, beat, stop)
-        beat.beat("stopped", force=True)
+    stream = Stream(settings.kafka, GROUP, MAX_BATCH_MESSAGES, BATCH_TIMEOUT_SECONDS, args.once)
+    presence, keep = Presence(GROUP), settings.retention
+    with (
+        running(GROUP, settings.service, presence) as process,
+        Upkeep(settings.service.database_url, keep, presence) as upkeep,
+    ):
+        run_stream(stream, StoreReadings(keep.dead_letter_rows_per_hour, upkeep), process)
 
 
 if __name__ == "__main__":

@@ -83,8 +83,9 @@ def main() -> None:
     except SettingError as problem:
         st.error(str(problem))
         st.stop()
-    refresh_seconds = settings.dashboard_refresh_seconds
-    source = open_source(refresh_seconds, settings.dashboard_url, settings.database_url)
+    refresh_seconds = settings.dashboard.refresh_seconds
+    urls = (settings.dashboard_url, settings.service.database_url)
+    source = open_source(refresh_seconds, *urls)
     view = filters.sidebar(source, refresh_seconds)
     st.fragment(head, run_every=view.refresh_seconds)(source, view)
     for name, tab in zip(TABS, st.tabs(list(TABS), key="tab", bind="query-params"), strict=True):

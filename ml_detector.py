@@ -10,30 +10,17 @@ Several instances share the sensor types.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import math
 
-from config import Settings, load_settings_or_exit
+from config import load_settings_or_exit
 from db.claims import session_name
-from db.connection import Database, DatabaseUnavailable, RowExists
+from db.connection import DatabaseUnavailable, RowExists
 from db.predictions import StaleProgress
 from db.schema import SchemaMismatch, prepare_database
-from pipeline.detector import DetectorSettings
 from service.cli import service_parser
-from service.heartbeat import BackgroundReporter
-from service.lifecycle import (
-    Heartbeat,
-    Outage,
-    StopSignal,
-    UserError,
-    instance_name,
-    one_line,
-    refuse_set_back,
-    run_service,
-)
-from service.logs import setup_logging
-from service.metrics import serve_metrics
+from service.lifecycle import Outage, UserError, instance_name, one_line, refuse_set_back
+from service.runner import Process, run_service, running
 from service.scoring import Scoring
 
 log = logging.getLogger("ml_detector")
@@ -41,39 +28,16 @@ log = logging.getLogger("ml_detector")
 NAME = "ml_detector"
 
 
-def parse_args() -> argparse.Namespace:
-    """Return the command line."""
-    parser = service_parser(__doc__)
-    parser.add_argument(
-        "--once", action="store_true", help="score what is stored up to now, then exit"
-    )
-    return parser.parse_args()
-
-
-def detector_settings(settings: Settings) -> DetectorSettings:
-    """Return what the settings say of the detector."""
-    return DetectorSettings(
-        contamination=settings.detector_contamination,
-        training_size=settings.detector_training_size,
-        retrain_seconds=settings.detector_retrain_seconds,
-        history_size=settings.detector_history_size,
-        seed=settings.detector_seed,
-        forget_readings=settings.detector_forget_readings,
-    )
-
-
-def run(
-    scoring: Scoring, database: Database, beat: Heartbeat, stop: StopSignal, once: bool,
-    pause_s: float,
-) -> None:  # fmt: skip
+def run(scoring: Scoring, process: Process, once: bool) -> None:
     """Run until stopped, or caught up if ``once``."""
+    beat, stop = process.beat, process.stop
     outage = Outage("postgresql")
     ready = False
     refused_row = ""
     while not stop.requested:
         try:
             if not ready:
-                prepare_database(database)
+                prepare_database(process.database)
                 ready = True
             scoring.share()
             scored = scoring.poll()
@@ -106,7 +70,7 @@ def run(
         if not scored:
             if once:
                 break
-            stop.wait(pause_s)
+            stop.wait(scoring.settings.poll_seconds)
     try:
         scoring.release(list(scoring.held))
     except (StaleProgress, RowExists, DatabaseUnavailable) as problem:
@@ -115,18 +79,13 @@ def run(
 
 def main() -> None:
     """Run until stopped."""
-    args = parse_args()
+    args = service_parser(__doc__, once="score what is stored up to now, then exit").parse_args()
     settings = load_settings_or_exit()
-    setup_logging(NAME, settings.log_level, settings.log_format)
-    stop = StopSignal().install()
     instance = instance_name()
-    database = Database(settings.database_url, session_name(instance))
-    reporter = BackgroundReporter(settings.database_url, NAME, instance, database)
-    with database, reporter:
-        beat = Heartbeat(serve_metrics(NAME, reporter, settings.metrics_port))
-        scoring = Scoring(detector_settings(settings), database, instance)
-        run(scoring, database, beat, stop, args.once, settings.detector_poll_seconds)
-        beat.beat("stopped", force=True, anomalies=scoring.anomalies)
+    with running(NAME, settings.service, session=session_name(instance)) as process:
+        scoring = Scoring(settings.detector, process.database, instance)
+        run(scoring, process, args.once)
+        process.beat.beat("stopped", force=True, anomalies=scoring.anomalies)
 
 
 if __name__ == "__main__":

@@ -12,13 +12,11 @@ import logging
 import math
 from pathlib import Path
 
-from config import load_settings_or_exit
+from config import ProducerSettings, load_settings_or_exit
 from pipeline.encoding import Sensor
 from service.cli import number, service_parser
-from service.heartbeat import BackgroundReporter
-from service.lifecycle import Heartbeat, StopSignal, UserError, instance_name, run_service
-from service.logs import setup_logging
-from service.metrics import serve_metrics
+from service.lifecycle import UserError
+from service.runner import run_service, running
 from service.sending import Feed, Target, send_feed
 from simulator.feeds import ReplayFeed, SimulatedFeed
 from simulator.fleet import MAX_ANOMALY_RATE, SensorSimulator
@@ -27,7 +25,7 @@ from simulator.replay import BrokenLine, NoRecording, Recording
 log = logging.getLogger(__name__)
 
 SERVICE = "producer"
-FLEET_DEFAULTS = {"rate": None, "sensors": 25, "anomaly_rate": 0.05, "seed": 42}
+FLEET_DEFAULTS = {"rate": None, "sensors": 25, "anomaly_rate": 0.05, "seed": None}
 RECORDING_DEFAULTS = {
     "speed": 1.0,
     "keep_timestamps": False,
@@ -41,14 +39,12 @@ PROBE_BYTES = 65_536
 
 
 def parse_args() -> argparse.Namespace:
-    """Return the command line, checked; ``rate`` is None where the setting decides."""
+    """Return the command line, checked; None is where the settings decide."""
     parser = service_parser(__doc__)
-    parser.add_argument(
-        "--duration", type=number(float, 0), metavar="S", help="stop after S seconds"
-    )
-    parser.add_argument(
-        "--max-messages", type=number(int, 0), metavar="N", help="stop after N readings"
-    )
+    seconds, count = number(float, 0), number(int, 0)
+    parser.add_argument("--duration", type=seconds, metavar="S", help="stop after S seconds")
+    parser.add_argument("--max-messages", type=count, metavar="N", help="stop after N readings")
+    parser.set_defaults(duration=math.inf, max_messages=math.inf)
     fleet = parser.add_argument_group("simulated fleet")
     recording = parser.add_argument_group(
         "recording",
@@ -59,7 +55,7 @@ def parse_args() -> argparse.Namespace:
         (fleet, "rate", number(float, 0, 1e7), "R", "readings/s, 0 = full speed [PRODUCER_RATE]"),
         (fleet, "sensors", number(int, 1, 1_000_000), "N", "size of the fleet [25]"),
         (fleet, "anomaly-rate", number(float, 0, MAX_ANOMALY_RATE), "P", "share of them [0.05]"),
-        (fleet, "seed", number(int, 0, 2**63), "N", "of everything that is random [42]"),
+        (fleet, "seed", number(int, 0, 2**63 - 1), "N", "of all that is random [PRODUCER_SEED]"),
         (recording, "speed", number(float, 0), "X", "divide the gaps by it, 0 = no waiting [1]"),
         (recording, "sensor-id", str, "ID", "where not recorded [the file's name]"),
         (recording, "sensor-type", str, "TYPE", "where not recorded [unknown]"),
@@ -83,14 +79,16 @@ def parse_args() -> argparse.Namespace:
     return argparse.Namespace(**{**FLEET_DEFAULTS, **RECORDING_DEFAULTS, **given})
 
 
-def open_recording(path: Path, default: Sensor) -> Recording:
-    """Open a file to replay.
+def open_recording(args: argparse.Namespace) -> Recording:
+    """Open the file to replay.
 
     Raises
     ------
     UserError
         When it cannot be a recording.
     """
+    path: Path = args.replay
+    default = Sensor(args.sensor_id or path.stem[:100], args.sensor_type, args.location, args.unit)
     try:
         with path.open("rb") as probe:
             probe.read(PROBE_BYTES).rpartition(b"\n")[0].decode()
@@ -110,34 +108,26 @@ def log_broken(line: BrokenLine) -> None:
     log.warning("line_skipped line=%d reason=%s", line.line_number, line.reason)
 
 
+def make_feed(
+    recording: Recording | None, settings: ProducerSettings, args: argparse.Namespace
+) -> Feed:
+    """Return the recording, or else a fleet, as the command line says, or else the settings."""
+    if recording:
+        return ReplayFeed(recording, args.speed, args.keep_timestamps, log_broken)
+    rate = settings.rate if args.rate is None else args.rate
+    seed = settings.seed if args.seed is None else args.seed
+    return SimulatedFeed(SensorSimulator(seed, args.sensors, args.anomaly_rate), rate)
+
+
 def main() -> None:
     """Run until stopped, or until there is nothing more to send."""
     args = parse_args()
     settings = load_settings_or_exit()
-    setup_logging(SERVICE, settings.log_level, settings.log_format)
-    max_messages = math.inf if args.max_messages is None else args.max_messages
-    duration_s = math.inf if args.duration is None else args.duration
-    feed: Feed
-    if args.replay:
-        default = Sensor(
-            args.sensor_id or args.replay.stem[:100], args.sensor_type, args.location, args.unit
-        )
-        recording = open_recording(args.replay, default)
-        feed = ReplayFeed(recording, args.speed, args.keep_timestamps, log_broken)
-    else:
-        rate = settings.producer_rate if args.rate is None else args.rate
-        feed = SimulatedFeed(SensorSimulator(args.seed, args.sensors, args.anomaly_rate), rate)
-    stop = StopSignal().install()
-    target = Target(
-        settings.kafka_client,
-        settings.kafka_topic,
-        settings.kafka_partitions,
-        max_messages,
-        duration_s,
-    )
-    with BackgroundReporter(settings.database_url, SERVICE, instance_name()) as reporter:
-        beat = Heartbeat(serve_metrics(SERVICE, reporter, settings.metrics_port))
-        outcome = send_feed(feed, target, beat, stop)
+    recording = open_recording(args) if args.replay else None
+    target = Target(settings.kafka, args.max_messages, args.duration)
+    with running(SERVICE, settings.service, is_writer=False) as process:
+        feed = make_feed(recording, settings.producer, args)
+        outcome = send_feed(feed, target, process)
     log.log(
         logging.ERROR if outcome.failed else logging.INFO,
         "finished sent=%d delivered=%d failed=%d skipped_lines=%d",

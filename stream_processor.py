@@ -10,25 +10,22 @@ Promises every reading is counted in its window, or kept as late, exactly once, 
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from broker.reader import PartitionBatch, TopicReader
-from config import Settings, load_settings_or_exit
+from config import load_settings_or_exit
 from db import aggregates, partials
-from db.connection import Cursor, Database
+from db.connection import Cursor
 from db.offsets import Position
 from pipeline.decoding import Readings, decode_batch
-from pipeline.windows import PartitionWindows, WindowKey, WindowRules
+from pipeline.settings import WindowRules
+from pipeline.windows import PartitionWindows, WindowKey
 from service.cli import service_parser
 from service.correlating import BackgroundCorrelator
-from service.heartbeat import BackgroundReporter
-from service.lifecycle import Heartbeat, StopSignal, instance_name, run_service
-from service.logs import setup_logging
-from service.metrics import serve_metrics
+from service.runner import run_service, running
 from service.stream import Stream, run_stream
 
 GROUP = "stream_processor"
@@ -210,52 +207,16 @@ class AggregateWindows:
         return gauges
 
 
-def parse_args() -> argparse.Namespace:
-    """Return the command line."""
-    parser = service_parser(__doc__)
-    parser.add_argument(
-        "--once", action="store_true", help="catch up to the end of the topic, then exit"
-    )
-    return parser.parse_args()
-
-
-def window_rules(settings: Settings) -> WindowRules:
-    """Return the lengths in microseconds."""
-    return WindowRules(
-        settings.window_seconds * 1_000_000,
-        settings.allowed_lateness_seconds * 1_000_000,
-        settings.out_of_orderness_seconds * 1_000_000,
-        settings.baseline_windows,
-    )
-
-
 def main() -> None:
     """Run until stopped."""
-    args = parse_args()
+    args = service_parser(__doc__, once="catch up to the end of the topic, then exit").parse_args()
     settings = load_settings_or_exit()
-    setup_logging(GROUP, settings.log_level, settings.log_format)
-    stop = StopSignal().install()
-    stream = Stream(
-        settings.kafka_client,
-        settings.kafka_topic,
-        settings.kafka_partitions,
-        GROUP,
-        settings.kafka_group_protocol,
-        settings.kafka_session_timeout_seconds,
-        MAX_BATCH_MESSAGES,
-        BATCH_TIMEOUT_SECONDS,
-        args.once,
-    )
-    handler = AggregateWindows(window_rules(settings))
-    database = Database(settings.database_url, GROUP)
-    reporter = BackgroundReporter(settings.database_url, GROUP, instance_name(), database)
+    stream = Stream(settings.kafka, GROUP, MAX_BATCH_MESSAGES, BATCH_TIMEOUT_SECONDS, args.once)
     correlator = BackgroundCorrelator(
-        settings.database_url, settings.correlation_windows, args.once
+        settings.service.database_url, settings.windows.correlation_windows, args.once
     )
-    with database, reporter, correlator:
-        beat = Heartbeat(serve_metrics(GROUP, reporter, settings.metrics_port))
-        run_stream(stream, handler, database, beat, stop)
-        beat.beat("stopped", force=True)
+    with running(GROUP, settings.service) as process, correlator:
+        run_stream(stream, AggregateWindows(settings.windows), process)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from db import health, predictions, readings, retention
 from db.connection import Cursor, Database, DatabaseUnavailable
 from db.schema import apply_schema
 from db.selecting import MAX_RAW_READINGS, Selection
+from db.settings import Retention
 from db.statements import statements
 from local_stack.postgres import LocalPostgres
 from service import upkeep
@@ -75,7 +76,7 @@ def fill(database: Database, first: int, rows: int, end: datetime) -> None:
     say("filling the derived tables")
     with database.transaction() as tx:
         tx.execute(SQL["derived"])
-    upkeep.look_after(database, retention.Retention())
+    upkeep.look_after(database, Retention())
 
 
 TYPES = ["temperature", "humidity", "air_quality", "pressure", "co2"]

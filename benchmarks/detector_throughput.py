@@ -23,7 +23,8 @@ from db.connection import Database
 from db.copying import copy_columns, times, values
 from db.schema import apply_schema
 from local_stack.postgres import LocalPostgres
-from pipeline.detector import AnomalyDetector, DetectorSettings
+from pipeline.detector import AnomalyDetector
+from pipeline.settings import DetectorSettings
 from service.scoring import Scoring
 from simulator.fleet import SensorSimulator
 

@@ -77,12 +77,12 @@ def main() -> None:
     """Print a JSON line per method."""
     args = parse_args()
     settings = load_settings_or_exit()
-    kafka = settings.kafka_client
+    kafka = settings.kafka.client
     try:
-        topic = ensure_topic(admin_client(kafka), settings.kafka_topic, settings.kafka_partitions)
+        topic = ensure_topic(admin_client(kafka), settings.kafka.topic, settings.kafka.partitions)
         since_ms = round((time.time() - args.minutes * 60) * 1000)
         truth = read_truth(kafka, topic.name, since_ms)
-        with Database(settings.database_url, "live_quality", read_only=True) as database:
+        with Database(settings.service.database_url, "live_quality", read_only=True) as database:
             with database.transaction() as tx:
                 begin = {partition: each.begin for partition, each in truth.items()}
                 verdicts = predictions.verdicts(tx, topic.topic_id, begin)

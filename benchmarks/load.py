@@ -10,8 +10,8 @@ from contextlib import ExitStack
 
 from benchmarks.report import Figure, Report
 from benchmarks.testbed import Measured, Testbed, query, work_off
-from config import Settings
 from consumer import GROUP as CONSUMER
+from pipeline.settings import WindowRules
 from stream_processor import GROUP as PROCESSOR
 
 RATES = (100, 1_000, 10_000)
@@ -71,7 +71,7 @@ def _watch_aggregates(url: str, seconds: float) -> list[float]:
             url,
             "SELECT extract(epoch FROM clock_timestamp() AT TIME ZONE 'UTC' - max(watermark))"
             "::float * 1000 - %s FROM stream_offsets WHERE consumer_group = %s",
-            1000 * Settings().out_of_orderness_seconds,
+            1000 * WindowRules().out_of_orderness_seconds,
             PROCESSOR,
         )
         ages += [ms for (ms,) in rows if ms is not None]

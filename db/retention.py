@@ -7,12 +7,12 @@ dropping it gives the space back. Rows of the small tables are deleted, some at 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from datetime import date, timedelta
 
 from psycopg2 import sql
 
 from db.connection import Cursor, Database
+from db.settings import Retention
 from db.statements import statements
 
 log = logging.getLogger(__name__)
@@ -42,22 +42,6 @@ _AGGREGATE_TIMES = {
     "dead_letter_counts": "hour",
     "model_runs": "created_at",
 }
-
-
-@dataclass(frozen=True)
-class Retention:
-    """Whole days that rows are kept after the day they were stored on; 0 = for ever.
-
-    Attributes
-    ----------
-    days : int
-        Readings, predictions, late readings, dead letters.
-    aggregate_days : int
-        What has been made of them: windows, correlations, counts, trainings.
-    """
-
-    days: int = 0
-    aggregate_days: int = 0
 
 
 def today_of(tx: Cursor) -> date:
@@ -118,13 +102,16 @@ def let_go(database: Database, keep: Retention, today: date) -> bool:
         owned = owns_tables(tx)
     done = [
         _delete(database, table, column, today - timedelta(days=days))
-        for days, times in ((keep.days, _RAW_TIMES), (keep.aggregate_days, _AGGREGATE_TIMES))
+        for days, times in (
+            (keep.retention_days, _RAW_TIMES),
+            (keep.aggregate_retention_days, _AGGREGATE_TIMES),
+        )
         for table, column in times.items()
         if days
     ]
     # Last: a long transaction of others may keep this from getting done.
-    for table in PARTITIONED if keep.days and owned else ():
-        _drop_partitions(database, table, today - timedelta(days=keep.days))
+    for table in PARTITIONED if keep.retention_days and owned else ():
+        _drop_partitions(database, table, today - timedelta(days=keep.retention_days))
     return all(done)
 
 

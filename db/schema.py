@@ -15,7 +15,6 @@ from pathlib import Path
 
 from db import retention
 from db.connection import Cursor, Database, DatabaseUnavailable, RowExists
-from db.retention import Retention
 
 log = logging.getLogger(__name__)
 
@@ -130,14 +129,13 @@ def main() -> None:
     )
     parser.parse_args()
     settings = load_settings_or_exit()
-    logging.basicConfig(level=settings.log_level, format="%(levelname)s %(message)s")
-    keep = Retention(settings.retention_days, settings.aggregate_retention_days)
+    logging.basicConfig(level=settings.service.log_level, format="%(levelname)s %(message)s")
     try:
-        with Database(settings.database_url, "schema") as database:
+        with Database(settings.service.database_url, "schema") as database:
             prepare_database(database)
             with database.transaction() as tx:
                 today = retention.today_of(tx)
-            while not retention.let_go(database, keep, today):
+            while not retention.let_go(database, settings.retention, today):
                 pass
     except (DatabaseUnavailable, SchemaMismatch) as problem:
         raise SystemExit(f"error: {' '.join(str(problem).split())}") from None

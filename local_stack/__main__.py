@@ -14,7 +14,7 @@ from local_stack.interrupts import Interrupts
 from local_stack.processes import StartFailed
 from local_stack.smoke import run_smoke
 from service.cli import number, service_parser
-from service.lifecycle import run_service
+from service.runner import run_service
 
 CONNECTION_SETTINGS = ("KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL")
 
@@ -38,7 +38,7 @@ def parse_args() -> argparse.Namespace:
 
 def run_infra(settings: Settings, given: dict[str, str], stop: Interrupts) -> int:
     """Run Kafka and PostgreSQL until stopped; return the exit status."""
-    ports = Ports(settings.local_kafka_port, settings.local_postgres_port)
+    ports = Ports(settings.local.kafka_port, settings.local.postgres_port)
     infrastructure = Infrastructure(settings, given, LOCAL_DIRECTORY, ports, _say)
     with infrastructure.started(stop):
         if not infrastructure.starts_something:

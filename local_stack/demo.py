@@ -71,8 +71,8 @@ def run_demo(settings: Settings, given: Mapping[str, str], stop: Interrupts) -> 
     StartFailed
         When Kafka or PostgreSQL does not come up.
     """
-    port = settings.dashboard_port
-    ports = Ports(settings.local_kafka_port, settings.local_postgres_port)
+    port = settings.dashboard.port
+    ports = Ports(settings.local.kafka_port, settings.local.postgres_port)
     with Supervisor(services(port)) as supervisor:
         end_leftovers(supervisor.say)  # the dashboard of an earlier run still has its port
         mark_children()

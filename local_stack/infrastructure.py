@@ -83,12 +83,12 @@ class Infrastructure:
     @property
     def kafka_bootstrap_servers(self) -> str:
         """Address of the broker."""
-        return self.kafka.bootstrap_servers if self.kafka else self.settings.kafka_bootstrap_servers
+        return self.kafka.bootstrap_servers if self.kafka else self.settings.kafka.bootstrap_servers
 
     @property
     def database_url(self) -> str:
         """Address of the database."""
-        return self.postgres.url if self.postgres else self.settings.database_url
+        return self.postgres.url if self.postgres else self.settings.service.database_url
 
     @property
     def connection_settings(self) -> dict[str, str]:
@@ -122,7 +122,7 @@ class Infrastructure:
             self._start_postgres()
         if "KAFKA_BOOTSTRAP_SERVERS" in self.given:
             self.say(
-                f"KAFKA_BOOTSTRAP_SERVERS is set: using {self.settings.kafka_bootstrap_servers},"
+                f"KAFKA_BOOTSTRAP_SERVERS is set: using {self.settings.kafka.bootstrap_servers},"
                 " starting no Kafka"
             )
         else:
@@ -171,7 +171,7 @@ class Infrastructure:
         self.say(f"PostgreSQL runs on localhost:{postgres.port}")
 
     def _start_kafka(self) -> None:
-        choice = self.settings.local_kafka
+        choice = self.settings.local.kafka
         if choice != "embedded":
             try:
                 self._start_apache_kafka()

@@ -226,7 +226,7 @@ class SmokeRun:
         servers = self.infrastructure.kafka_bootstrap_servers
         consumer = Consumer({"bootstrap.servers": servers, "group.id": "smoke", "log_level": 0})
         try:
-            topic = self.settings.kafka_topic
+            topic = self.settings.kafka.topic
             metadata = consumer.list_topics(topic, timeout=REQUEST_TIMEOUT_SECONDS)
             ends = [
                 consumer.get_watermark_offsets(

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.features import Floats, Ints, SensorStates, as_slots, compute_features
-from pipeline.type_model import DetectorSettings, Training, TypeModel, Verdicts
+from pipeline.settings import DetectorSettings
+from pipeline.type_model import Training, TypeModel, Verdicts
 
 # Of what ``save`` returns; another one is not restored.
 STATE_VERSION = 10
@@ -203,4 +204,4 @@ def _by_type(sensor_types: Sequence[str]) -> dict[str, npt.NDArray[np.intp]]:
     return {t: np.flatnonzero(coded == code) for t, code in codes.items()}
 
 
-__all__ = ["AnomalyDetector", "DetectorSettings", "Training", "Verdicts"]
+__all__ = ["AnomalyDetector", "Training", "Verdicts"]

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from pipeline.bands import describe, exceedance, population_stability
 from pipeline.features import FEATURE_NAMES, VALUE, Bools, Floats, Ints, hour_weight
 from pipeline.forest import Forest, grow, squeeze
+from pipeline.settings import DetectorSettings
 
 # The first model of a type needs so many vectors; further early ones follow each growth by half.
 FIRST_FIT_ROWS = 50
@@ -24,35 +25,6 @@ SMOOTHED_MODELS = 5
 # A verdict needs a feature so many usual deviations out: a forest's quantile falls on clean data
 # too. (4.5 beside 3.2 and 3.7: docs/detection.md.)
 GATE = 4.5
-
-
-@dataclass(frozen=True)
-class DetectorSettings:
-    """How the detector works.
-
-    Attributes
-    ----------
-    contamination : float
-        Assumed share of anomalies in training data, 0..0.5.
-    training_size : int
-        Vectors per sensor type kept for training.
-    retrain_seconds : float
-        Event time between two trainings, seconds.
-    history_size : int
-        Readings per sensor behind its features.
-    seed : int
-        Seed of the forests.
-    forget_readings : int
-        A sensor that has not been seen while its type had so many readings starts anew. It bounds
-        the sensors remembered of a type (some 1.9 kB each), whatever passes by.
-    """
-
-    contamination: float = 0.05
-    training_size: int = 1000
-    retrain_seconds: float = 300.0
-    history_size: int = 100
-    seed: int = 42
-    forget_readings: int = 5_000
 
 
 @dataclass(frozen=True)

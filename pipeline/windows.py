@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.decoding import Readings, numbered
+from pipeline.settings import WindowRules
 
 Ints = npt.NDArray[np.int64]
 
@@ -33,16 +34,6 @@ BASELINE_MAX_AGE_US = 7 * 86_400 * 1_000_000
 
 # Before the first reading nothing is late.
 _NO_WATERMARK = -(2**62)
-
-
-@dataclass(frozen=True)
-class WindowRules:
-    """Lengths in microseconds of event time; ``baseline_windows`` is a number of windows."""
-
-    window_us: int
-    allowed_lateness_us: int
-    out_of_orderness_us: int
-    baseline_windows: int
 
 
 @dataclass(frozen=True, order=True)

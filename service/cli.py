@@ -17,11 +17,14 @@ class _OneLineParser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
-def service_parser(description: str | None) -> argparse.ArgumentParser:
-    """Return a parser whose help opens with the script's own docstring."""
-    return _OneLineParser(
+def service_parser(description: str | None, once: str = "") -> argparse.ArgumentParser:
+    """Return a parser whose help opens with the script's docstring; ``--once`` if that is said."""
+    parser = _OneLineParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    if once:
+        parser.add_argument("--once", action="store_true", help=once)
+    return parser
 
 
 def number(

@@ -1,4 +1,4 @@
-"""The life of a service process: stop signals, exit statuses, waiting out an outage, heartbeats."""
+"""The life of a service process: stop signals, waiting out an outage, heartbeats."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import socket
-import sys
 import threading
 import time
 from collections import deque
@@ -259,14 +258,3 @@ class Heartbeat:
         log.info("heartbeat state=%s %s", state, " ".join(f"{k}={v}" for k, v in details.items()))
         self.report(state, details)
         self._last_total, self._last_s, self._due_s = self.total, now, now + self.interval_s
-
-
-def run_service(main: Callable[[], None]) -> None:
-    """Run a script's ``main``: exit status 0 when stopped, 2 and one line for a user's mistake."""
-    try:
-        main()
-    except UserError as problem:
-        sys.stderr.write(f"error: {one_line(problem)}\n")
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:  # before the handlers were installed
-        raise SystemExit(0) from None

@@ -7,6 +7,8 @@ import logging
 import sys
 import time
 
+from service.settings import ServiceSettings
+
 
 class TextFormatter(logging.Formatter):
     """``2026-01-31T12:00:00.000Z INFO consumer batch_stored rows=200 lag=0``."""
@@ -39,8 +41,9 @@ class JsonFormatter(TextFormatter):
         return json.dumps(line, ensure_ascii=False)
 
 
-def setup_logging(service: str, level: str, log_format: str) -> None:
-    """Send the process's log lines to standard error in the given format (``text`` or ``json``)."""
+def setup_logging(service: str, settings: ServiceSettings) -> None:
+    """Send the process's log lines to standard error, as set."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter(service) if log_format == "json" else TextFormatter(service))
-    logging.basicConfig(level=level, handlers=[handler], force=True)
+    formatter = JsonFormatter if settings.log_format == "json" else TextFormatter
+    handler.setFormatter(formatter(service))
+    logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)

@@ -14,7 +14,8 @@ import numpy as np
 from db import claims, predictions
 from db.connection import Cursor, Database
 from db.predictions import Offsets, StoredReadings
-from pipeline.detector import AnomalyDetector, DetectorSettings, Verdicts
+from pipeline.detector import AnomalyDetector, Verdicts
+from pipeline.settings import DetectorSettings
 from service.lifecycle import Latency
 
 log = logging.getLogger("ml_detector")

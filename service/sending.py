@@ -6,8 +6,9 @@ import logging
 import math
 import time
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
+from broker.settings import KafkaSettings
 from broker.topics import BrokerMisconfigured, BrokerUnavailable, admin_client, ensure_topic
 from broker.writer import TopicWriter
 from pipeline.encoding import NO_MESSAGES, Messages
@@ -19,6 +20,7 @@ from service.lifecycle import (
     UserError,
     wait_for,
 )
+from service.runner import Process
 
 log = logging.getLogger(__name__)
 
@@ -62,17 +64,13 @@ class Target:
 
     Attributes
     ----------
-    kafka : dict
-        librdkafka properties: brokers and security.
-    topic, partitions : str, int
-        Name of the topic, and how many partitions it gets if it has to be created.
+    kafka : KafkaSettings
+        The topic.
     max_messages, duration_s : float
         Stop after so many readings or seconds of sending; inf = never.
     """
 
-    kafka: dict[str, Any]
-    topic: str
-    partitions: int
+    kafka: KafkaSettings
     max_messages: float = math.inf
     duration_s: float = math.inf
 
@@ -90,12 +88,12 @@ class _Topic:
     """The topic: waited for at the start, and looked for when nothing arrives there any more."""
 
     def __init__(self, target: Target) -> None:
-        self._target = target
-        self._admin = admin_client(target.kafka)
+        self._kafka = target.kafka
+        self._admin = admin_client(target.kafka.client)
         self._outage = Outage("kafka")
 
     def ensure(self) -> None:
-        ensure_topic(self._admin, self._target.topic, self._target.partitions)
+        ensure_topic(self._admin, self._kafka.topic, self._kafka.partitions)
 
     def watch(self, writer: TopicWriter) -> None:
         if not writer.is_stalled:
@@ -111,7 +109,7 @@ class _Topic:
             self._outage.failed(problem)
 
 
-def send_feed(feed: Feed, target: Target, beat: Heartbeat, stop: StopSignal) -> Outcome:
+def send_feed(feed: Feed, target: Target, process: Process) -> Outcome:
     """Send readings as they fall due until a limit, the feed's end or a stop request.
 
     Raises
@@ -119,10 +117,11 @@ def send_feed(feed: Feed, target: Target, beat: Heartbeat, stop: StopSignal) -> 
     UserError
         When the client refuses its settings.
     """
+    beat, stop = process.beat, process.stop
     try:
         topic = _Topic(target)
         wait_for("kafka", topic.ensure, BrokerUnavailable, stop)
-        with TopicWriter(target.kafka, target.topic) as writer:
+        with TopicWriter(target.kafka.client, target.kafka.topic) as writer:
             unsent = _send(feed, writer, topic, target, beat, stop)
             _finish(writer, topic, beat, stop)
     except BrokerMisconfigured as problem:

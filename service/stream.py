@@ -33,6 +33,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import pyarrow as pa
 
 from broker.reader import OffsetBeyondEnd, PartitionBatch, TopicReader
+from broker.settings import KafkaSettings
 from broker.topics import (
     BrokerMisconfigured,
     BrokerUnavailable,
@@ -42,11 +43,10 @@ from broker.topics import (
     admin_client,
     ensure_topic,
 )
-from db.connection import Cursor, Database, DatabaseUnavailable, RowExists
+from db.connection import Cursor, DatabaseUnavailable, RowExists
 from db.offsets import Checkpoint, Position, StaleCheckpoint, register_sources
 from db.schema import SchemaMismatch, prepare_database
 from service.lifecycle import (
-    Heartbeat,
     Outage,
     StopSignal,
     UserError,
@@ -54,6 +54,7 @@ from service.lifecycle import (
     refuse_set_back,
     wait_for,
 )
+from service.runner import Process
 
 log = logging.getLogger(__name__)
 
@@ -79,26 +80,18 @@ class Stream:
 
     Attributes
     ----------
-    kafka : dict
-        librdkafka properties: brokers and security.
-    topic, partitions : str, int
-        Name of the topic, and how many partitions it gets if it has to be created.
-    group, group_protocol : str
-        Consumer group, and ``classic`` or ``consumer`` (KIP-848).
-    session_timeout_s : int
-        See ``TopicReader``.
+    kafka : KafkaSettings
+        The topic.
+    group : str
+        Consumer group.
     max_messages, timeout_s : int, float
         A poll ends with so many messages or after so many seconds.
     once : bool
         Return when all assigned partitions are read to their end.
     """
 
-    kafka: dict[str, Any]
-    topic: str
-    partitions: int
+    kafka: KafkaSettings
     group: str
-    group_protocol: str
-    session_timeout_s: int
     max_messages: int
     timeout_s: float
     once: bool = False
@@ -137,13 +130,7 @@ class Handler(Protocol[Work, Changes]):
         """Return figures for the heartbeat."""
 
 
-def run_stream(
-    stream: Stream,
-    handler: Handler[Work, Changes],
-    database: Database,
-    beat: Heartbeat,
-    stop: StopSignal,
-) -> None:
+def run_stream(stream: Stream, handler: Handler[Work, Changes], process: Process) -> None:
     """Read the topic until a stop is requested, through every outage and every re-creation of it.
 
     Raises
@@ -152,26 +139,29 @@ def run_stream(
         When only a person can help: a refused setting, a log shorter than what was stored, a
         database of another version.
     """
+    kafka, stop = stream.kafka, process.stop
     try:
-        admin = admin_client(stream.kafka)
-        wait_for("postgresql", lambda: prepare_database(database), DatabaseUnavailable, stop)
+        admin = admin_client(kafka.client)
+        prepare = partial(prepare_database, process.database)
+        wait_for("postgresql", prepare, DatabaseUnavailable, stop)
         while not stop.requested:
             topic: Topic = wait_for(
                 "kafka",
-                lambda: ensure_topic(admin, stream.topic, stream.partitions),
+                lambda: ensure_topic(admin, kafka.topic, kafka.partitions),
                 BrokerUnavailable,
                 stop,
             )
             try:
                 with TopicReader(
-                    stream.kafka,
+                    kafka.client,
                     admin,
                     stream.group,
                     topic,
-                    stream.group_protocol,
-                    stream.session_timeout_s,
+                    kafka.group_protocol,
+                    kafka.session_timeout_seconds,
                 ) as reader:
-                    return _Run(stream, topic, reader, handler, database, beat).until(stop)
+                    _Run(stream, topic, reader, handler, process).until(stop)
+                break
             except TopicChanged as change:
                 log.warning("topic_changed topic=%s reason=%s", topic.name, one_line(change))
     except BrokerMisconfigured as problem:
@@ -183,6 +173,7 @@ def run_stream(
             f"{problem}: the topic has lost messages that were stored from it. Nothing was changed."
             " Restore the topic, or see docs/operations.md on setting offsets"
         ) from problem
+    process.beat.beat("stopped", force=True)
 
 
 class _Run(Generic[Work, Changes]):
@@ -194,15 +185,14 @@ class _Run(Generic[Work, Changes]):
         topic: Topic,
         reader: TopicReader,
         handler: Handler[Work, Changes],
-        database: Database,
-        beat: Heartbeat,
+        process: Process,
     ) -> None:
         self.stream = stream
         self.topic = topic
         self.reader = reader
         self.handler = handler
-        self.database = database
-        self.beat = beat
+        self.database = process.database
+        self.beat = process.beat
         self.checkpoint = Checkpoint(stream.group)
         self.database_outage, self.broker_outage = Outage("postgresql"), Outage("kafka_lookup")
         self.refused_row = ""

@@ -12,7 +12,7 @@ from datetime import date, timedelta
 
 from db import leases, readings, retention
 from db.connection import Database, DatabaseError, DatabaseUnavailable
-from db.retention import Retention
+from db.settings import Retention
 from service.leases import Presence
 from service.lifecycle import one_line
 

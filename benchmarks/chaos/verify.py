@@ -12,11 +12,11 @@ import pyarrow as pa
 
 from benchmarks.chaos.system import SETTINGS
 from benchmarks.chaos.traffic import is_late, is_rubbish
-from config import Settings
 from db.connection import Database
 from pipeline.decoding import Readings
 from pipeline.detector import AnomalyDetector
-from pipeline.windows import PartitionWindows, WindowRules
+from pipeline.settings import WindowRules
+from pipeline.windows import PartitionWindows
 
 WINDOW_SECONDS = int(SETTINGS["WINDOW_SECONDS"])
 
@@ -144,13 +144,7 @@ def _figures(group: list[_Stored]) -> tuple[Any, ...]:
 
 def _statistical_anomalies(readings: list[_Stored]) -> Counter[tuple[int, str, str]]:
     """Return the verdicts of one run over each partition's log, without a break."""
-    settings = Settings()
-    rules = WindowRules(
-        WINDOW_SECONDS * 1_000_000,
-        int(SETTINGS["ALLOWED_LATENESS_SECONDS"]) * 1_000_000,
-        settings.out_of_orderness_seconds * 1_000_000,
-        settings.baseline_windows,
-    )
+    rules = WindowRules(WINDOW_SECONDS, int(SETTINGS["ALLOWED_LATENESS_SECONDS"]))
     logs: dict[int, list[_Stored]] = defaultdict(list)
     for r in readings:
         if not is_late(r.number):

@@ -9,7 +9,8 @@ import pytest
 
 from db import retention
 from db.connection import Database, DatabaseUnavailable
-from db.retention import PARTITIONED, Retention
+from db.retention import PARTITIONED
+from db.settings import Retention
 from service.upkeep import look_after
 from tests.waiting import until
 
@@ -33,7 +34,7 @@ FILL_OLD = (
 )
 TODAY = datetime.now(UTC).date()  # what rows get that the database dates
 LATER = TODAY + timedelta(days=10)
-KEEP = Retention(days=5)
+KEEP = Retention(retention_days=5)
 
 
 def readings(day, first, last):
@@ -158,7 +159,7 @@ def test_small_tables_are_emptied_in_steps_and_aggregates_outlive_the_rest(
         "INSERT INTO dead_letters (source_id, topic, partition, log_offset, reason_code, reason,"
         " payload_bytes) SELECT 1, 't', 0, i, 'x', 'x', 1 FROM generate_series(1, 100) AS i"
     )
-    keep = Retention(days=5, aggregate_days=20)
+    keep = Retention(retention_days=5, aggregate_retention_days=20)
     steps = 1
     while not look_after(database, keep, LATER):
         steps += 1

@@ -14,8 +14,9 @@ import psutil
 import psycopg2
 import pytest
 
+from broker.settings import KafkaSettings
 from broker.topics import BrokerUnavailable, admin_client, ensure_topic
-from config import Settings
+from config import LocalSettings, Settings
 from local_stack import infrastructure as infrastructure_module
 from local_stack import kafka as kafka_module
 from local_stack.infrastructure import Infrastructure, Ports
@@ -23,6 +24,7 @@ from local_stack.kafka import KafkaImpossible, LocalKafka, fetch_jars, find_java
 from local_stack.postgres import LocalPostgres
 from local_stack.processes import PortTaken
 from service.lifecycle import UserError
+from service.settings import ServiceSettings
 from tests.waiting import until
 
 pytestmark = pytest.mark.integration
@@ -134,7 +136,8 @@ def test_a_taken_port_names_the_setting_to_change(tmp_path: Path) -> None:
 def test_what_the_user_has_set_is_used_and_nothing_started(tmp_path: Path) -> None:
     given = {"KAFKA_BOOTSTRAP_SERVERS": "k:1", "DATABASE_URL": "postgresql://u:secret@h:5/d"}
     settings = Settings(
-        kafka_bootstrap_servers=given["KAFKA_BOOTSTRAP_SERVERS"], database_url=given["DATABASE_URL"]
+        kafka=KafkaSettings(bootstrap_servers=given["KAFKA_BOOTSTRAP_SERVERS"]),
+        service=ServiceSettings(database_url=given["DATABASE_URL"]),
     )
     said: list[str] = []
     infrastructure = Infrastructure(settings, given, tmp_path, Ports(0, 0), said.append)
@@ -172,7 +175,7 @@ def test_a_server_that_could_not_be_started_again_is_tried_until_it_can(
 
 def test_a_second_start_in_the_same_directory_is_refused(tmp_path: Path) -> None:
     given = {"DATABASE_URL": "postgresql://u@h/d"}
-    settings = Settings(local_kafka="embedded")
+    settings = Settings(local=LocalSettings(kafka="embedded"))
     first = Infrastructure(settings, given, tmp_path, Ports(0, 0), lambda line: None)
     second = Infrastructure(settings, given, tmp_path, Ports(0, 0), lambda line: None)
     first.start()
@@ -206,7 +209,7 @@ def test_apache_kafka_that_is_wanted_but_impossible_says_what_to_install(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("JAVA_HOME", raising=False)
-    settings = Settings(local_kafka="apache")
+    settings = Settings(local=LocalSettings(kafka="apache"))
     given = {"DATABASE_URL": "postgresql://u@h/d"}
     infrastructure = Infrastructure(settings, given, tmp_path, Ports(0, 0), lambda line: None)
     with pytest.raises(UserError, match=r"LOCAL_KAFKA=apache, but .* openjdk-17"):

@@ -15,8 +15,8 @@ import pytest
 from db import retention
 from db.blocking import BlockingSession
 from db.connection import Database, DatabaseUnavailable
-from db.retention import Retention
 from db.schema import apply_schema
+from db.settings import Retention
 from service.heartbeat import BackgroundReporter
 from service.leases import Presence
 from service.upkeep import Upkeep, look_after
@@ -54,7 +54,7 @@ def test_a_role_that_may_not_make_tables_says_once_how_many_days_are_left(
     caplog.set_level(logging.INFO)
     with (
         BackgroundReporter(writer_url, "consumer", "test", presence=presence),
-        Upkeep(writer_url, Retention(days=1), presence) as upkeep,
+        Upkeep(writer_url, Retention(retention_days=1), presence) as upkeep,
     ):
         until(lambda: upkeep.gauges() == {"partition_days_left": 4})
     assert caplog.text.count("partitions_left_to_their_owner partition_days_left=4") == 1
@@ -81,7 +81,7 @@ def test_the_owner_makes_and_drops_the_days_by_a_command(
         tx.execute(f"DROP TABLE {newest}")
         assert retention.days_left(tx, today) == 3
     with Database(writer_url, "test") as writer:
-        assert look_after(writer, Retention(days=1), today + timedelta(days=20))
+        assert look_after(writer, Retention(retention_days=1), today + timedelta(days=20))
     subprocess.run(
         [sys.executable, "-m", "db.schema"],
         env={**environment, "PYTHONPATH": str(CHECKOUT)},

@@ -11,11 +11,11 @@ import pytest
 from tests.conftest import CHECKOUT
 
 CEILINGS = {
-    "producer": 3_601,
-    "consumer": 3_863,
-    "stream_processor": 4_534,
-    "ml_detector": 3_925,
-    "dashboard": 3_735,
+    "producer": 3_637,
+    "consumer": 3_858,
+    "stream_processor": 4_508,
+    "ml_detector": 3_890,
+    "dashboard": 3_721,
 }
 
 

@@ -5,7 +5,9 @@ import sys
 
 import pytest
 
-from config import SettingError, Settings, load_settings, with_user, without_password
+from config import SettingError, Settings, load_settings
+from db.settings import with_user, without_password
+from service.settings import ServiceSettings
 from tests.conftest import CHECKOUT
 
 
@@ -42,7 +44,7 @@ def test_a_wrong_value_is_named_with_what_is_allowed(name, value, allowed):
 
 def test_aggregates_are_not_to_go_before_what_they_are_made_of():
     keep = {"RETENTION_DAYS": "30", "AGGREGATE_RETENTION_DAYS": "30"}
-    assert load_settings(keep).aggregate_retention_days == 30
+    assert load_settings(keep).retention.aggregate_retention_days == 30
     with pytest.raises(SettingError, match="AGGREGATE_RETENTION_DAYS=30 is not allowed"):
         load_settings({**keep, "RETENTION_DAYS": "31"})
 
@@ -54,6 +56,44 @@ def test_a_password_is_never_in_the_message():
     assert without_password("postgresql://u:p@ss@h/d") == "postgresql://u:***@h/d"
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://user:hunter2@host/db",
+        "postgresql://user:hun ter2@host/db",
+        "postgresql://user:a@hunter2@host/db",
+        "postgresql://user:hunter2/db",
+        "postgresql://user:%zzhunter2@host/db",
+        "postgresql:/user:hunter2@host/db",
+        "postgresql://user@host:x/db?sslmode=require&password=hunter2",
+        "postgresql://user@host:x/db?password=a&hunter2",
+        "host=h user=u password=hunter2",
+        "host=h password='hun\\'ter2 x' user=u",
+        "host=h PASSWORD = 'hunter2",
+        "hunter2",
+    ],
+)
+def test_no_form_of_an_address_shows_its_password(url):
+    with pytest.raises(SettingError) as caught:
+        load_settings({"DATABASE_URL": url})
+    assert "ter2" not in str(caught.value) and "DATABASE_URL" in str(caught.value)
+    assert "ter2" not in repr(Settings(service=ServiceSettings(database_url=url)))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u@h/d",
+        "postgres://u:p%40ss@h1:5432,h2:5433/d?target_session_attrs=read-write",
+        "postgresql://u:a:b@[::1]:5432/d",
+        "postgresql:///d?host=/var/run/postgresql",
+        "postgresql://%2Fvar%2Frun/d?password=x",
+    ],
+)
+def test_an_address_as_libpq_takes_it_is_left_as_it_is(url):
+    assert load_settings({"DATABASE_URL": url}).service.database_url == url
+
+
 def test_security_settings_are_handed_through_to_the_client():
     settings = load_settings(
         {
@@ -62,14 +102,16 @@ def test_security_settings_are_handed_through_to_the_client():
             "KAFKA_SSL_CA_LOCATION": "/c",
         }
     )
-    assert settings.kafka_client["security.protocol"] == "SASL_SSL"
-    assert settings.kafka_client["ssl.ca.location"] == "/c"
+    assert settings.kafka.client["security.protocol"] == "SASL_SSL"
+    assert settings.kafka.client["ssl.ca.location"] == "/c"
     assert "sasl" not in repr(settings)
 
 
 def test_the_dashboard_logs_in_as_the_reader_unless_told_otherwise():
     assert "://iot_dashboard:" in Settings().dashboard_url
     assert with_user("postgresql://a:b@h:1/d?x=1", "u", "p/w") == "postgresql://u:p%2Fw@h:1/d?x=1"
+    own = "postgresql://h:1/d?user=owner&sslmode=require&password=x"
+    assert with_user(own, "u", "p") == "postgresql://u:p@h:1/d?sslmode=require"
 
 
 @pytest.mark.parametrize("script", ["producer", "consumer", "stream_processor", "ml_detector"])
@@ -95,4 +137,4 @@ def test_the_environment_wins_over_the_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KAFKA_TOPIC", "from_environment")
     settings = load_settings()
-    assert (settings.kafka_topic, settings.window_seconds) == ("from_environment", 7)
+    assert (settings.kafka.topic, settings.windows.window_seconds) == ("from_environment", 7)

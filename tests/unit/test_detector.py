@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.ensemble import IsolationForest
 
 from pipeline.bands import describe, exceedance
-from pipeline.detector import AnomalyDetector, DetectorSettings
+from pipeline.detector import AnomalyDetector
 from pipeline.features import (
     FEATURE_NAMES,
     RANGE,
@@ -19,9 +19,10 @@ from pipeline.features import (
     compute_features,
 )
 from pipeline.forest import Forest
+from pipeline.settings import DetectorSettings
 
 START_US = 1_767_225_600_000_000
-SMALL = DetectorSettings(training_size=200, retrain_seconds=60.0)
+SMALL = DetectorSettings(training_size=200, retrain_seconds=60)
 
 
 def stream(readings, sensors=4, seed=1, level=20.0, noise=0.3):
@@ -200,7 +201,7 @@ def passers_by():
 @pytest.mark.parametrize("cut", [1, 7, 200, 740])
 def test_sensors_long_unseen_are_let_go_and_that_does_not_depend_on_batching(cut):
     ids, values, times = passers_by()
-    few = DetectorSettings(training_size=200, retrain_seconds=60.0, forget_readings=100)
+    few = DetectorSettings(training_size=200, retrain_seconds=60, forget_readings=100)
     expected = whole(judge(AnomalyDetector(few), ids, values, times))
     detector, parts = AnomalyDetector(few), []
     for first in range(0, len(ids), cut):
@@ -210,7 +211,7 @@ def test_sensors_long_unseen_are_let_go_and_that_does_not_depend_on_batching(cut
 
 
 def test_memory_is_bounded_whatever_passes_by():
-    few = DetectorSettings(training_size=200, retrain_seconds=3600.0, forget_readings=400)
+    few = DetectorSettings(training_size=200, retrain_seconds=3600, forget_readings=400)
     detector = AnomalyDetector(few)
     for first in range(0, 20_000, 500):
         ids = [f"s{first + i}" for i in range(500)]

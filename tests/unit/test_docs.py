@@ -3,15 +3,15 @@
 import re
 import subprocess
 import sys
-from dataclasses import fields
+from itertools import pairwise
 
 import pytest
 
-from config import Settings, load_settings
+import config
 from local_stack.bootstrap import COMMANDS
 from tests.conftest import CHECKOUT
 
-SETTINGS = [f.metadata["name"] for f in fields(Settings) if "name" in f.metadata]
+SETTINGS = [name for name, *_ in config.names()]
 DOCUMENTS = [*CHECKOUT.glob("*.md"), *CHECKOUT.glob("docs/**/*.md")]
 SCHEMA = (CHECKOUT / "db" / "schema.sql").read_text("utf-8")
 CONTRACT = {
@@ -36,7 +36,16 @@ def columns(table):
 def test_a_setting_is_in_the_example_with_its_default(name):
     [line] = re.findall(rf"^#{name}=(.*)$", read(".env.example"), re.MULTILINE)
     if name != "DASHBOARD_DATABASE_URL":  # its default is made from another
-        assert load_settings({name: line}) == Settings()
+        assert config.load_settings({name: line}) == config.Settings()
+
+
+def test_a_setting_has_its_meaning_above_it_in_the_example():
+    lines = read(".env.example").splitlines()
+    for before, line in pairwise(lines):
+        if line.startswith("#KAFKA_S") and before.startswith("#KAFKA_S"):
+            continue  # handed through to the client together
+        if re.match(r"#[A-Z_]+=", line):
+            assert re.match(r"# [A-Za-z].*[.;a-z]$", before), line
 
 
 def test_the_example_names_no_setting_that_does_not_exist():

@@ -19,7 +19,7 @@ from pipeline.windows import (
 )
 
 SECOND = 1_000_000
-RULES = WindowRules(60 * SECOND, 300 * SECOND, 5 * SECOND, baseline_windows=3)
+RULES = WindowRules(60, 300, 5, baseline_windows=3)
 
 
 def readings(*rows, group=("Laboratory", "co2")):
@@ -54,7 +54,7 @@ def test_windows_before_the_epoch_are_aligned_to_it():
 
 @pytest.mark.parametrize("window_s", [1, 7, 86_400])
 def test_windows_of_any_length_are_aligned_to_the_epoch(window_s):
-    rules = WindowRules(window_s * SECOND, 0, 0, 3)
+    rules = WindowRules(window_s, 0, 0, 3)
     changed, _ = PartitionWindows(rules).add(readings((1_000_000, 1)))
     assert [k.start_us for k in changed] == [1_000_000 // window_s * window_s * SECOND]
 
@@ -277,7 +277,7 @@ def test_forgetting_changes_no_later_window(log, cuts):
 
 @given(logs, st.lists(st.integers(0, 3), min_size=80, max_size=80))
 def test_partials_of_any_partitioning_merge_to_the_same_sums(log, partition_of):
-    generous = WindowRules(60 * SECOND, 10_000 * SECOND, 0, 3)  # nothing late: order is then free
+    generous = WindowRules(60, 10_000, 0, 3)  # nothing late: order is then free
     merged: dict[WindowKey, Sums] = {}
     for partition in range(4):
         share = [row for row, p in zip(log, partition_of, strict=False) if p == partition]
