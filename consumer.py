@@ -22,12 +22,12 @@ from db import dead_letters, readings
 from db.connection import Cursor
 from db.dead_letters import DeadLetter
 from db.offsets import Position
-from pipeline.decoding import Rejected, decode_batch, numbered
+from pipeline.decoding import Rejected, decode_batch, distinct
 from service.cli import service_parser
 from service.leases import Presence
-from service.lifecycle import Latency
+from service.lifecycle import RecentLatencies
 from service.runner import run_service, running
-from service.stream import Stream, run_stream
+from service.stream import Intake, run_stream
 from service.upkeep import Upkeep
 
 GROUP = "consumer"
@@ -39,7 +39,7 @@ MAX_KNOWN_TYPES = 100_000
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedRows:
     """What is to be stored of the messages of one partition, and nothing else of them.
 
     Thousands of messages go in ``prepare``, beside the transaction, not between two of them.
@@ -92,7 +92,7 @@ class StoreReadings:
     def __init__(self, dead_letter_rows_per_hour: int, upkeep: Upkeep) -> None:
         self.rows_per_hour = dead_letter_rows_per_hour
         self.upkeep = upkeep
-        self.latency = Latency()
+        self.latency = RecentLatencies()
         self.rejected = 0
         self.known_types: set[tuple[str, int]] = set()
 
@@ -112,12 +112,12 @@ class StoreReadings:
         """Return whether a message has come."""
         return any(len(batch) for batch in batches)
 
-    def prepare(self, batch: PartitionBatch) -> Prepared:
+    def prepare(self, batch: PartitionBatch) -> PreparedRows:
         """Decode the messages of one partition and format their rows."""
         decoded, rejected = decode_batch(batch.payloads, batch.timestamp_ms)
-        types, type_of_row = numbered(decoded.sensor_type)
+        types, type_of_row = distinct(decoded.sensor_type)
         firsts = decoded.position[np.unique(type_of_row, return_index=True)[1]]
-        return Prepared(
+        return PreparedRows(
             batch.partition,
             batch.next_offset,
             readings.to_rows(self.sources[batch.partition], batch.offsets, decoded),
@@ -126,7 +126,7 @@ class StoreReadings:
             batch.timestamp_ms,
         )
 
-    def compute(self, work: Sequence[Prepared]) -> Changes:
+    def compute(self, work: Sequence[PreparedRows]) -> Changes:
         """Return the rows of one poll."""
         self.rejected += sum(len(each.letters) for each in work)
         return Changes(
@@ -140,7 +140,7 @@ class StoreReadings:
             {each.partition: Position(each.next_offset) for each in work},
         )
 
-    def _new_types(self, work: Sequence[Prepared]) -> list[tuple[str, int, int]]:
+    def _new_types(self, work: Sequence[PreparedRows]) -> list[tuple[str, int, int]]:
         first_offsets = {
             (kind, self.sources[each.partition]): offset
             for each in work
@@ -186,13 +186,13 @@ def main() -> None:
     """Run until stopped."""
     args = service_parser(__doc__, once="catch up to the end of the topic, then exit").parse_args()
     settings = load_settings_or_exit()
-    stream = Stream(settings.kafka, GROUP, MAX_BATCH_MESSAGES, BATCH_TIMEOUT_SECONDS, args.once)
+    topic = Intake(settings.kafka, GROUP, MAX_BATCH_MESSAGES, BATCH_TIMEOUT_SECONDS, args.once)
     presence, keep = Presence(GROUP), settings.retention
     with (
         running(GROUP, settings.service, presence) as process,
         Upkeep(settings.service.database_url, keep, presence) as upkeep,
     ):
-        run_stream(stream, StoreReadings(keep.dead_letter_rows_per_hour, upkeep), process)
+        run_stream(topic, StoreReadings(keep.dead_letter_rows_per_hour, upkeep), process)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from pipeline.windows import PartitionWindows, WindowKey
 from service.cli import service_parser
 from service.correlating import BackgroundCorrelator
 from service.runner import run_service, running
-from service.stream import Stream, run_stream
+from service.stream import Intake, run_stream
 
 GROUP = "stream_processor"
 # One transaction. A window's row is to be seen within 2 s of its first reading.
@@ -36,7 +36,7 @@ BATCH_TIMEOUT_SECONDS = 0.5
 TICK_SECONDS = 1.0
 
 
-class Prepared(NamedTuple):
+class DecodedBatch(NamedTuple):
     """The messages of one partition, decoded."""
 
     batch: PartitionBatch
@@ -111,11 +111,11 @@ class AggregateWindows:
         has_ticked = time.monotonic() - self.ticked_s > TICK_SECONDS
         return bool(batches) or (has_ticked and bool(self.windows))
 
-    def prepare(self, batch: PartitionBatch) -> Prepared:
+    def prepare(self, batch: PartitionBatch) -> DecodedBatch:
         """Decode the messages of one partition; what is no reading is the consumer's business."""
-        return Prepared(batch, decode_batch(batch.payloads, batch.timestamp_ms)[0])
+        return DecodedBatch(batch, decode_batch(batch.payloads, batch.timestamp_ms)[0])
 
-    def compute(self, work: Sequence[Prepared]) -> Changes:
+    def compute(self, work: Sequence[DecodedBatch]) -> Changes:
         """Aggregate one poll, in memory; once a second also let time pass."""
         now_s = time.monotonic()
         changes = Changes(is_tick=now_s - self.ticked_s > TICK_SECONDS)
@@ -132,7 +132,7 @@ class AggregateWindows:
             changes.moves[p] = Position(self.next_offsets[p], self.windows[p].watermark_us)
         return changes
 
-    def _add(self, prepared: Prepared, changes: Changes, now_s: float) -> set[WindowKey]:
+    def _add(self, prepared: DecodedBatch, changes: Changes, now_s: float) -> set[WindowKey]:
         """Add the readings of one partition; return the windows they are in."""
         batch, decoded, source_id = *prepared, self.sources[prepared.batch.partition]
         changed, late = self.windows[batch.partition].add(decoded, self.final)
@@ -211,12 +211,12 @@ def main() -> None:
     """Run until stopped."""
     args = service_parser(__doc__, once="catch up to the end of the topic, then exit").parse_args()
     settings = load_settings_or_exit()
-    stream = Stream(settings.kafka, GROUP, MAX_BATCH_MESSAGES, BATCH_TIMEOUT_SECONDS, args.once)
+    topic = Intake(settings.kafka, GROUP, MAX_BATCH_MESSAGES, BATCH_TIMEOUT_SECONDS, args.once)
     correlator = BackgroundCorrelator(
         settings.service.database_url, settings.windows.correlation_windows, args.once
     )
     with running(GROUP, settings.service) as process, correlator:
-        run_stream(stream, AggregateWindows(settings.windows), process)
+        run_stream(topic, AggregateWindows(settings.windows), process)
 
 
 if __name__ == "__main__":

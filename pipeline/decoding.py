@@ -114,7 +114,7 @@ class Rejected:
     reason: str
 
 
-def numbered(texts: pa.StringArray) -> tuple[list[str], npt.NDArray[np.int64]]:
+def distinct(texts: pa.StringArray) -> tuple[list[str], npt.NDArray[np.int64]]:
     """Return the different texts in order of appearance, and for each text its number there."""
     encoded = texts.dictionary_encode()
     return encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64)

@@ -208,8 +208,8 @@ def _diagnose_fields(message: dict[str, Any]) -> InvalidReading | None:
             return InvalidReading("missing_field", f"field {name} is missing")
         value = message[name]
         expected = {"value": "a number", "anomaly": "true or false"}.get(name, "a string")
-        kinds = {"value": (int, float), "anomaly": (bool,)}.get(name, (str,))
-        if not isinstance(value, kinds) or (name == "value" and isinstance(value, bool)):
+        python_types = {"value": (int, float), "anomaly": (bool,)}.get(name, (str,))
+        if not isinstance(value, python_types) or (name == "value" and isinstance(value, bool)):
             return InvalidReading("wrong_type", f"{name} must be {expected}, not {_shown(value)}")
         if isinstance(value, float | int) and name == "value" and not abs(value) < 1e300:
             return InvalidReading("out_of_range", f"{name} does not fit -99999999.99..99999999.99")

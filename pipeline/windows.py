@@ -18,7 +18,7 @@ from math import isqrt, sqrt
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.decoding import Readings, numbered
+from pipeline.decoding import Readings, distinct
 from pipeline.settings import WindowRules
 
 Ints = npt.NDArray[np.int64]
@@ -145,8 +145,8 @@ class Late:
 
 def _groups(readings: Readings) -> tuple[list[tuple[str, str]], npt.NDArray[np.intp]]:
     """Return the groups that occur, and for each reading the number of its group among them."""
-    places, place = numbered(readings.location)
-    types, sensor_type = numbered(readings.sensor_type)
+    places, place = distinct(readings.location)
+    types, sensor_type = distinct(readings.sensor_type)
     pairs, group_of_row = np.unique(place * len(types) + sensor_type, return_inverse=True)
     groups = [(places[pair // len(types)], types[pair % len(types)]) for pair in pairs.tolist()]
     return groups, group_of_row

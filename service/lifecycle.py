@@ -185,7 +185,7 @@ def instance_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}"
 
 
-class Latency:
+class RecentLatencies:
     """Latencies since the last look, from a bounded sample of each batch."""
 
     _PER_BATCH = 200
@@ -210,7 +210,7 @@ class Latency:
         self._samples.clear()
 
 
-class Report(Protocol):
+class HeartbeatWriter(Protocol):
     """Writes one heartbeat; may raise nothing."""
 
     def __call__(self, state: str, details: dict[str, Any]) -> None:
@@ -226,7 +226,7 @@ class Heartbeat:
 
     def __init__(
         self,
-        report: Report,
+        report: HeartbeatWriter,
         interval_s: float = HEARTBEAT_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Metric, start_http_server
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from service.lifecycle import Report, UserError
+from service.lifecycle import HeartbeatWriter, UserError
 
 # Every service on its own port above METRICS_PORT, so that one setting serves all on one machine.
 PORT_STEPS = {"producer": 0, "consumer": 1, "stream_processor": 2, "ml_detector": 3}
@@ -18,7 +18,7 @@ PORT_STEPS = {"producer": 0, "consumer": 1, "stream_processor": 2, "ml_detector"
 class Metrics(Collector):
     """Hands heartbeats on and keeps the last one for Prometheus, as ``iot_<name>{service=...}``."""
 
-    def __init__(self, service: str, report: Report) -> None:
+    def __init__(self, service: str, report: HeartbeatWriter) -> None:
         self.service = service
         self.report = report
         self._details: dict[str, Any] = {}
@@ -39,7 +39,7 @@ class Metrics(Collector):
                 yield gauge
 
 
-def serve_metrics(service: str, report: Report, base_port: int) -> Report:
+def serve_metrics(service: str, report: HeartbeatWriter, base_port: int) -> HeartbeatWriter:
     """Return a report that also feeds Prometheus on ``base_port`` + the service's step; 0 = off.
 
     Raises

@@ -16,7 +16,7 @@ from db.connection import Cursor, Database
 from db.predictions import Offsets, StoredReadings
 from pipeline.detector import AnomalyDetector, Verdicts
 from pipeline.settings import DetectorSettings
-from service.lifecycle import Latency
+from service.lifecycle import RecentLatencies
 
 log = logging.getLogger("ml_detector")
 
@@ -67,7 +67,7 @@ class Scoring:
         self.settings = settings
         self.database = database
         self.instance = instance
-        self.latency = Latency()
+        self.latency = RecentLatencies()
         self.anomalies = 0
         self.lag = 0
         self.known_types = 1

@@ -75,7 +75,7 @@ Changes = TypeVar("Changes")
 
 
 @dataclass(frozen=True)
-class Stream:
+class Intake:
     """What to read and how.
 
     Attributes
@@ -130,7 +130,7 @@ class Handler(Protocol[Work, Changes]):
         """Return figures for the heartbeat."""
 
 
-def run_stream(stream: Stream, handler: Handler[Work, Changes], process: Process) -> None:
+def run_stream(intake: Intake, handler: Handler[Work, Changes], process: Process) -> None:
     """Read the topic until a stop is requested, through every outage and every re-creation of it.
 
     Raises
@@ -139,7 +139,7 @@ def run_stream(stream: Stream, handler: Handler[Work, Changes], process: Process
         When only a person can help: a refused setting, a log shorter than what was stored, a
         database of another version.
     """
-    kafka, stop = stream.kafka, process.stop
+    kafka, stop = intake.kafka, process.stop
     try:
         admin = admin_client(kafka.client)
         prepare = partial(prepare_database, process.database)
@@ -155,12 +155,12 @@ def run_stream(stream: Stream, handler: Handler[Work, Changes], process: Process
                 with TopicReader(
                     kafka.client,
                     admin,
-                    stream.group,
+                    intake.group,
                     topic,
                     kafka.group_protocol,
                     kafka.session_timeout_seconds,
                 ) as reader:
-                    _Run(stream, topic, reader, handler, process).until(stop)
+                    _Run(intake, topic, reader, handler, process).until(stop)
                 break
             except TopicChanged as change:
                 log.warning("topic_changed topic=%s reason=%s", topic.name, one_line(change))
@@ -181,19 +181,19 @@ class _Run(Generic[Work, Changes]):
 
     def __init__(
         self,
-        stream: Stream,
+        intake: Intake,
         topic: Topic,
         reader: TopicReader,
         handler: Handler[Work, Changes],
         process: Process,
     ) -> None:
-        self.stream = stream
+        self.intake = intake
         self.topic = topic
         self.reader = reader
         self.handler = handler
         self.database = process.database
         self.beat = process.beat
-        self.checkpoint = Checkpoint(stream.group)
+        self.checkpoint = Checkpoint(intake.group)
         self.database_outage, self.broker_outage = Outage("postgresql"), Outage("kafka_lookup")
         self.refused_row = ""
         self.committed_s = 0.0
@@ -212,11 +212,11 @@ class _Run(Generic[Work, Changes]):
             while not stop.requested:
                 # Polled also while waiting: that keeps the membership, and paused partitions give
                 # nothing.
-                batches = self.reader.poll(self.stream.max_messages, self.stream.timeout_s)
+                batches = self.reader.poll(self.intake.max_messages, self.intake.timeout_s)
                 if self.database_outage.waiting or self.broker_outage.waiting:
                     continue
                 self._recovering(partial(self._step, batches))
-                if self.stream.once and self._has_caught_up():
+                if self.intake.once and self._has_caught_up():
                     log.info("caught_up partitions=%d", len(self.reader.assigned))
                     break
             self._recovering(self._finish)
