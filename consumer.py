@@ -1,7 +1,7 @@
 """Store every message of the topic in PostgreSQL, exactly once.
 
 Reads    the Kafka topic
-Writes   sensor_readings, sensor_types; what is no reading goes to dead_letters
+Writes   sensor_readings; what is no reading goes to dead_letters
 Promises every message is in one of the two exactly once, through any crash, because the offsets
          (stream_offsets) move in the same transaction as the rows (service/stream.py)
 """
@@ -22,7 +22,7 @@ from db import dead_letters, readings
 from db.connection import Cursor
 from db.dead_letters import DeadLetter
 from db.offsets import Position
-from pipeline.decoding import Rejected, decode_batch, distinct
+from pipeline.decoding import Rejected, decode_batch
 from service.cli import service_parser
 from service.leases import Presence
 from service.lifecycle import RecentLatencies
@@ -34,8 +34,6 @@ GROUP = "consumer"
 # One transaction: large enough for COPY to be the cost, small enough for a row to be seen soon.
 MAX_BATCH_MESSAGES = 20_000
 BATCH_TIMEOUT_SECONDS = 0.2
-# Beyond this somebody makes sensor types up; they are asked for again rather than held in memory.
-MAX_KNOWN_TYPES = 100_000
 
 
 @dataclass(frozen=True)
@@ -48,8 +46,6 @@ class PreparedRows:
     ----------
     rows : bytes
         What COPY takes.
-    first_offsets : dict
-        Offset of the first reading of each sensor type.
     timestamp_ms : array of int64
         Kafka timestamp of each message.
     """
@@ -57,7 +53,6 @@ class PreparedRows:
     partition: int
     next_offset: int
     rows: bytes
-    first_offsets: dict[str, int]
     letters: list[DeadLetter]
     timestamp_ms: npt.NDArray[np.int64]
 
@@ -68,7 +63,6 @@ class Changes:
 
     Attributes
     ----------
-    new_types : list of (sensor_type, source_id, offset of its first reading)
     rows : bytes
         What COPY takes.
     letters : dict
@@ -79,7 +73,6 @@ class Changes:
         Where the partitions stand then.
     """
 
-    new_types: list[tuple[str, int, int]]
     rows: bytes
     letters: dict[int, list[dead_letters.Page]]
     timestamp_ms: npt.NDArray[np.int64]
@@ -94,15 +87,13 @@ class StoreReadings:
         self.upkeep = upkeep
         self.latency = RecentLatencies()
         self.rejected = 0
-        self.known_types: set[tuple[str, int]] = set()
 
     def start(
         self, tx: Cursor, reader: TopicReader, sources: dict[int, int], at: dict[int, Position]
     ) -> None:
-        """Forget which types are registered: the transaction that did it may have failed."""
+        """Refuse offsets that lie before rows that exist."""
         self.topic = reader.topic.name
         self.sources = sources
-        self.known_types.clear()
         readings.refuse_rows_ahead(tx, GROUP, [sources[partition] for partition in at])
 
     def retain(self, partitions: set[int]) -> None:
@@ -115,13 +106,10 @@ class StoreReadings:
     def prepare(self, batch: PartitionBatch) -> PreparedRows:
         """Decode the messages of one partition and format their rows."""
         decoded, rejected = decode_batch(batch.payloads, batch.timestamp_ms)
-        types, type_of_row = distinct(decoded.sensor_type)
-        firsts = decoded.position[np.unique(type_of_row, return_index=True)[1]]
         return PreparedRows(
             batch.partition,
             batch.next_offset,
             readings.to_rows(self.sources[batch.partition], batch.offsets, decoded),
-            dict(zip(types, batch.offsets[firsts].tolist(), strict=True)),
             [_letter(batch, each) for each in rejected],
             batch.timestamp_ms,
         )
@@ -130,7 +118,6 @@ class StoreReadings:
         """Return the rows of one poll."""
         self.rejected += sum(len(each.letters) for each in work)
         return Changes(
-            self._new_types(work),
             b"".join([each.rows for each in work]),
             {
                 each.partition: dead_letters.to_pages(each.letters, self.rows_per_hour)
@@ -140,21 +127,8 @@ class StoreReadings:
             {each.partition: Position(each.next_offset) for each in work},
         )
 
-    def _new_types(self, work: Sequence[PreparedRows]) -> list[tuple[str, int, int]]:
-        first_offsets = {
-            (kind, self.sources[each.partition]): offset
-            for each in work
-            for kind, offset in each.first_offsets.items()
-            if (kind, self.sources[each.partition]) not in self.known_types
-        }
-        if first_offsets and len(self.known_types) > MAX_KNOWN_TYPES:
-            self.known_types.clear()
-        self.known_types |= first_offsets.keys()
-        return [(*pair, first) for pair, first in first_offsets.items()]
-
     def store(self, tx: Cursor, changes: Changes) -> dict[int, Position]:
         """Store the rows of one poll."""
-        readings.register_types(tx, changes.new_types)
         readings.insert(tx, changes.rows)
         for partition, pages in changes.letters.items():
             source_id = self.sources[partition]

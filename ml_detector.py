@@ -1,11 +1,11 @@
 """Score every stored reading with an Isolation Forest per sensor type, each exactly once.
 
 Reads    sensor_readings, as far as the consumer has made them visible
-Writes   ml_anomaly_predictions, model_runs; its own state to detector_*
-Promises one prediction per reading through any crash, because the progress moves in the same
+Writes   ml_anomaly_predictions, model_runs; its own state to detector_shards
+Promises one prediction per reading through any crash, because the positions move in the same
          transaction, and a restart goes on with the same models, thresholds and histories
 
-Several instances share the sensor types.
+Several instances share the sensor types, in sixteen shards; one's are taken over in under 10 s.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ import logging
 import math
 
 from config import load_settings_or_exit
-from db.claims import session_name
-from db.connection import DatabaseUnavailable, RowExists
-from db.predictions import StaleProgress
+from db.connection import DatabaseUnavailable, RowExists, StaleCheckpoint
 from db.schema import SchemaMismatch, prepare_database
 from service.cli import service_parser
-from service.lifecycle import Outage, UserError, instance_name, one_line, refuse_set_back
+from service.leases import Presence
+from service.lifecycle import Outage, UserError, one_line, refuse_set_back
 from service.runner import Process, run_service, running
 from service.scoring import Scoring
 
@@ -29,24 +28,25 @@ NAME = "ml_detector"
 
 
 def run(scoring: Scoring, process: Process, once: bool) -> None:
-    """Run until stopped, or caught up if ``once``."""
+    """Run until stopped, or, if ``once``, until what was there at the beginning is scored."""
     beat, stop = process.beat, process.stop
     outage = Outage("postgresql")
-    ready = False
+    is_prepared = is_done = False
     refused_row = ""
-    while not stop.requested:
+    while not (stop.requested or is_done):
         try:
-            if not ready:
+            if not is_prepared:
                 prepare_database(process.database)
-                ready = True
+                is_prepared = True
             scoring.share()
             scored = scoring.poll()
+            is_done = once and not scored and scoring.is_done()
             outage.over()
-        except (StaleProgress, RowExists) as problem:
+        except (StaleCheckpoint, RowExists) as problem:
             if isinstance(problem, RowExists):
-                refuse_set_back("progress in detector_progress", problem, refused_row)
+                refuse_set_back("position in detector_shards", problem, refused_row)
                 refused_row = str(problem)
-            log.warning("progress_stale action=reload reason=%s", one_line(problem))
+            log.warning("checkpoint_stale action=reload reason=%s", one_line(problem))
             scoring.pace(math.inf)
             scoring.reset()
             continue
@@ -58,7 +58,6 @@ def run(scoring: Scoring, process: Process, once: bool) -> None:
             stop.wait(outage.failed(problem))
             continue
         beat.count(scored)
-        scoring.log_rates()
         if beat.due:
             beat.beat(
                 lag=scoring.lag,
@@ -67,13 +66,11 @@ def run(scoring: Scoring, process: Process, once: bool) -> None:
                 **scoring.latency.percentiles_ms(),  # type: ignore[arg-type]
             )
             scoring.latency.reset()
-        if not scored:
-            if once:
-                break
+        if not scoring.is_busy:
             stop.wait(scoring.settings.poll_seconds)
     try:
-        scoring.release(list(scoring.held))
-    except (StaleProgress, RowExists, DatabaseUnavailable) as problem:
+        scoring.release()
+    except (StaleCheckpoint, RowExists, DatabaseUnavailable) as problem:
         log.warning("state_not_saved reason=%s", one_line(problem))
 
 
@@ -81,9 +78,9 @@ def main() -> None:
     """Run until stopped."""
     args = service_parser(__doc__, once="score what is stored up to now, then exit").parse_args()
     settings = load_settings_or_exit()
-    instance = instance_name()
-    with running(NAME, settings.service, session=session_name(instance)) as process:
-        scoring = Scoring(settings.detector, process.database, instance)
+    presence = Presence(NAME)
+    with running(NAME, settings.service, presence) as process:
+        scoring = Scoring(settings.detector, process.database, presence)
         run(scoring, process, args.once)
         process.beat.beat("stopped", force=True, anomalies=scoring.anomalies)
 

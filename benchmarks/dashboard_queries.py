@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sized
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from inspect import getmembers, isfunction, signature
 from itertools import pairwise
 from pathlib import Path
@@ -32,6 +32,7 @@ from db.connection import Cursor, Database, DatabaseUnavailable
 from db.schema import apply_schema
 from db.selecting import MAX_RAW_READINGS, Selection
 from db.settings import Retention
+from db.shards import SHARDS, shard_of
 from db.statements import statements
 from local_stack.postgres import LocalPostgres
 from service import upkeep
@@ -79,7 +80,6 @@ def fill(database: Database, first: int, rows: int, end: datetime) -> None:
     upkeep.look_after(database, Retention())
 
 
-TYPES = ["temperature", "humidity", "air_quality", "pressure", "co2"]
 # Behind the end: what the detector finds after a pause, and what it learns again after a restart.
 BEHIND = 1_000_000_000 - 1_500
 ENDS = dict.fromkeys(range(1, 7), 1_000_000_001)
@@ -88,18 +88,20 @@ ENDS = dict.fromkeys(range(1, 7), 1_000_000_001)
 def detector_poll(tx: Cursor, end: datetime) -> Sized:
     """Read what came in the last minute, knowing of which day it is."""
     since = end.date() - timedelta(days=1)
-    return predictions.read(tx, TYPES, dict.fromkeys(ENDS, BEHIND), ENDS, 20_000, since)[0]
+    begin = dict.fromkeys(ENDS, BEHIND)
+    return predictions.fetch(tx, range(SHARDS), begin, ENDS, 20_000, since).readings()[0]
 
 
 def detector_first_poll(tx: Cursor, end: datetime) -> Sized:
     """Read the same right after a start, when any partition might hold it."""
-    return predictions.read(tx, TYPES, dict.fromkeys(ENDS, BEHIND), ENDS, 20_000)[0]
+    begin = dict.fromkeys(ENDS, BEHIND)
+    return predictions.fetch(tx, range(SHARDS), begin, ENDS, 20_000, date.min).readings()[0]
 
 
 def detector_restart(tx: Cursor, end: datetime) -> Sized:
-    """Learn again what one type's readings were since its snapshot."""
-    found = predictions.read_scored(tx, "co2", dict.fromkeys(ENDS, BEHIND), ENDS, 20_000)
-    return [reading for batch in found for reading in batch.sensor_id]
+    """Learn again what one shard's readings were since its state was saved."""
+    begin = dict.fromkeys(ENDS, BEHIND)
+    return predictions.fetch_scored(tx, shard_of("co2"), begin, ENDS, 20_000).readings()[0]
 
 
 def consumer_start(tx: Cursor, end: datetime) -> Sized:

@@ -37,8 +37,8 @@ FROM bench_fleet(%(first)s, %(last)s, %(end)s)
 
 -- name: derived
 TRUNCATE sensor_aggregates, window_rollups, verdict_counts, merged_verdicts, sensor_correlations,
- sources, sensor_types, model_runs, late_readings, dead_letters, service_status,
- stream_offsets, detector_progress
+ sources, model_runs, late_readings, dead_letters, service_status,
+ stream_offsets
  RESTART IDENTITY CASCADE;
 INSERT INTO sensor_aggregates (window_start, window_end, location, sensor_type, avg_value,
  min_value, max_value, stddev_value, count_readings, anomaly_count, statistical_anomalies,
@@ -68,7 +68,6 @@ INSERT INTO sources (cluster_id, topic_id, topic, partition)
  SELECT 'c', 't', 'iot_sensors', i FROM generate_series(0, 5) AS i;
 INSERT INTO stream_offsets (consumer_group, source_id, next_offset)
  SELECT 'consumer', source_id, 1000000001 FROM sources;
-INSERT INTO sensor_types SELECT DISTINCT sensor_type, 1, 0 FROM sensor_aggregates;
 INSERT INTO model_runs (sensor_type, fitted_at, training_rows, duration_seconds, threshold,
  flagged_share, drift) SELECT sensor_type, window_start, 1000, 0.3, -0.55, 0.05, 0.02
  FROM sensor_aggregates WHERE location = 'Laboratory' AND extract(minute FROM window_start)::int

@@ -25,6 +25,8 @@ from db.schema import apply_schema
 from local_stack.postgres import LocalPostgres
 from pipeline.detector import AnomalyDetector
 from pipeline.settings import DetectorSettings
+from service.heartbeat import BackgroundReporter
+from service.leases import Presence
 from service.scoring import Scoring
 from simulator.fleet import SensorSimulator
 
@@ -80,11 +82,6 @@ class Backlog:
                     "log_offset": np.arange(n),
                 },
             )
-            for sensor_type in sorted(set(self.types)):
-                tx.execute(
-                    "INSERT INTO sensor_types VALUES (%s, %s, %s)",
-                    (sensor_type, source, self.types.index(sensor_type)),
-                )
             tx.execute(
                 "INSERT INTO stream_offsets (consumer_group, source_id, next_offset, end_offset)"
                 " VALUES ('consumer', %s, %s, %s)",
@@ -114,15 +111,22 @@ def pure_rate(backlog: Backlog) -> float:
 
 def stored_rate(backlog: Backlog) -> float:
     """Return readings a second from the first poll until all predictions are committed."""
-    with fresh_database() as url, Database(url, "ml_detector bench") as database:
+    presence = Presence("ml_detector")
+    with (
+        fresh_database() as url,
+        Database(url, "ml_detector bench") as database,
+        BackgroundReporter(url, "ml_detector", "bench", database, presence),
+    ):
         apply_schema(database)
         backlog.store(database)
-        scoring = Scoring(DetectorSettings(), database, "bench")
+        scoring = Scoring(DetectorSettings(), database, presence)
+        while not presence.has_begun:
+            time.sleep(0.01)
         began = time.perf_counter()
-        scoring.share()
         scored = 0
-        while batch := scoring.poll():
-            scored += batch
+        while not scoring.is_done():
+            scoring.share()
+            scored += scoring.poll()
         elapsed = time.perf_counter() - began
         with database.transaction() as tx:
             tx.execute("SELECT count(*) FROM ml_anomaly_predictions")

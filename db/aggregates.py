@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
-from db.connection import Cursor
-from db.offsets import StaleCheckpoint
+from db.connection import Cursor, StaleCheckpoint
 from db.statements import statements
 from db.times import to_microseconds, to_timestamp
 from pipeline.windows import Sums, WindowKey

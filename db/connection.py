@@ -14,7 +14,14 @@ from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extensions import parse_dsn
 
-__all__ = ["Cursor", "Database", "DatabaseError", "DatabaseUnavailable", "RowExists"]
+__all__ = [
+    "Cursor",
+    "Database",
+    "DatabaseError",
+    "DatabaseUnavailable",
+    "RowExists",
+    "StaleCheckpoint",
+]
 
 # A dead or unreachable server is noticed within these, so that a stop or a retry is never far away.
 CONNECT_TIMEOUT_SECONDS = 5
@@ -27,6 +34,10 @@ LOCK_TIMEOUT_MS = 5_000
 
 class DatabaseUnavailable(Exception):
     """PostgreSQL did not do it now and may later: down, restarting, read-only, full, deadlocked."""
+
+
+class StaleCheckpoint(Exception):
+    """What is stored is not what this process last read or wrote: another has moved it."""
 
 
 class RowExists(Exception):

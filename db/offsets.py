@@ -6,17 +6,13 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from db.connection import Cursor
+from db.connection import Cursor, StaleCheckpoint
 from db.statements import statements
 from db.times import to_microseconds, to_timestamp
 
 log = logging.getLogger(__name__)
 
 SQL = statements(__file__)
-
-
-class StaleCheckpoint(Exception):
-    """The stored offset is not what this process last read or wrote: another has moved it."""
 
 
 @dataclass(frozen=True)

@@ -1,140 +1,109 @@
-"""The detector's tables: readings in, ml_anomaly_predictions out, and how far that has come.
+"""The detector's tables: readings in, ml_anomaly_predictions and model_runs out.
 
-Per sensor type and source (partition) ``detector_progress`` holds the first offset not yet scored.
-It moves with the predictions, in one transaction, and only from the offset that this process last
-read or wrote: that is the fence. The primary key as well makes a second prediction impossible: a
-prediction lies in the partition of the day on which its reading was stored.
+The primary key makes a second prediction impossible as well: a prediction lies in the partition of
+the day on which its reading was stored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import io
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-from psycopg2.extras import Json, execute_values
+import pyarrow.compute as pc
+from psycopg2.extras import execute_values
+from pyarrow import csv
 
-from db import retention, verdict_counts
 from db.connection import Cursor
-from db.copying import copy_columns, times, values
+from db.copying import copy_csv, times, to_csv, values
+from db.shards import SHARDS, Offsets
+from db.statements import statements
 from db.times import to_timestamp
 from pipeline.detector import Training, Verdicts
 
-# Readings are visible up to the consumer's own progress, and no further.
-_CONSUMER = "consumer"
+SQL = statements(__file__)
 
-# First offset not yet handled, per source_id.
-Offsets = dict[int, int]
-
-
-class StaleProgress(Exception):
-    """The stored progress is not what this process last read or wrote: another has moved it."""
-
-
-@dataclass(frozen=True)
-class StoredReadings:
-    """Readings as columns, in the order in which they are scored.
-
-    Attributes
-    ----------
-    hundredths, timestamp_us : array of int64
-        Values in hundredths; event times in microseconds since the epoch.
-    source_id, log_offset : array of int64
-        Where each came from.
-    age_ms : array
-        Milliseconds since each was stored, when it was read.
-    ingested_on : list of date
-        When each was stored.
-    """
-
-    sensor_id: list[str]
-    sensor_type: list[str]
-    location: list[str]
-    hundredths: npt.NDArray[np.int64]
-    timestamp_us: npt.NDArray[np.int64]
-    anomaly: npt.NDArray[np.bool_]
-    source_id: npt.NDArray[np.int64]
-    log_offset: npt.NDArray[np.int64]
-    age_ms: npt.NDArray[np.float64]
-    ingested_on: list[date]
-
-    def __len__(self) -> int:
-        return len(self.sensor_id)
-
-    def take(self, rows: npt.NDArray[np.intp]) -> StoredReadings:
-        """Return the readings at ``rows``."""
-        picked = rows.tolist()
-        return StoredReadings(
-            [self.sensor_id[i] for i in picked],
-            [self.sensor_type[i] for i in picked],
-            [self.location[i] for i in picked],
-            self.hundredths[rows],
-            self.timestamp_us[rows],
-            self.anomaly[rows],
-            self.source_id[rows],
-            self.log_offset[rows],
-            self.age_ms[rows],
-            [self.ingested_on[i] for i in picked],
-        )
-
-    @property
-    def values(self) -> npt.NDArray[np.float64]:
-        """Values in their unit."""
-        return self.hundredths / 100.0
+# Readings as columns. ``number`` is the order in which they were stored (of scored ones: scored),
+# ``age_ms`` the milliseconds since then.
+SCHEMA = pa.schema(
+    [
+        *(("number", pa.int64()), ("source_id", pa.int64()), ("log_offset", pa.int64())),
+        *(("sensor_id", pa.string()), ("sensor_type", pa.string()), ("location", pa.string())),
+        *(("hundredths", pa.int64()), ("timestamp_us", pa.int64()), ("anomaly", pa.bool_())),
+        *(("ingested_on", pa.date32()), ("age_ms", pa.float64())),
+    ]
+)
+_READ = csv.ReadOptions(column_names=SCHEMA.names, use_threads=False)
+_PARSE = csv.ParseOptions(newlines_in_values=True)
+_CONVERT = csv.ConvertOptions(
+    column_types=SCHEMA, true_values=["t"], false_values=["f"], strings_can_be_null=False
+)
+_COLUMNS = (
+    *("sensor_id", "sensor_type", "location", "value", "timestamp", "is_anomaly"),
+    *("anomaly_score", "rule_based_anomaly", "reason", "source_id", "log_offset", "ingested_on"),
+)
 
 
 def visible_ends(tx: Cursor) -> Offsets:
     """Return per source the offset below which all readings are visible to later statements."""
     tx.execute(
-        "SELECT source_id, next_offset FROM stream_offsets WHERE consumer_group = %s", (_CONSUMER,)
+        "SELECT source_id, next_offset FROM stream_offsets WHERE consumer_group = 'consumer'"
     )
     return dict(tx.fetchall())
 
 
-def origins(tx: Cursor) -> dict[str, Offsets]:
-    """Return for every sensor type the offset of its first reading per source."""
-    tx.execute("SELECT sensor_type, source_id, first_offset FROM sensor_types")
-    return _by_type(tx.fetchall())
+@dataclass(frozen=True)
+class Fetched:
+    """Readings as PostgreSQL sent them.
+
+    Attributes
+    ----------
+    begin, end : dict
+        The offsets that were asked for.
+    limit : int
+        Of each source so many were sent at most.
+    """
+
+    rows: io.BytesIO
+    begin: Offsets
+    end: Offsets
+    limit: int
+
+    def readings(self) -> tuple[pa.Table, Offsets]:
+        """Return the readings in the order they were stored, and where to go on.
+
+        Without those that may come after one that was not sent: where a source filled its limit,
+        it may have more that was stored before another's last. So the order is always the same,
+        however it is cut.
+        """
+        found = _table(self.rows)
+        following = {s: max(end, self.begin.get(s, 0)) for s, end in self.end.items()}
+        following = {**self.begin, **following}
+        of_source = {s: found.filter(pc.field("source_id") == s) for s in following}
+        full = {s for s, rows in of_source.items() if len(rows) == self.limit}
+        if not full:
+            return found, following
+        horizon = min(of_source[s]["number"][-1].as_py() for s in full)
+        for source, rows in of_source.items():
+            later = rows.filter(pc.field("number") > horizon)["log_offset"]
+            if len(later):
+                following[source] = later[0].as_py()
+            elif source in full:
+                following[source] = rows["log_offset"][-1].as_py() + 1
+        return found.filter(pc.field("number") <= horizon), following
 
 
-def progress(tx: Cursor, starts: Mapping[str, Offsets]) -> dict[str, Offsets]:
-    """Return how far types are scored; what never was begins where it first occurred."""
-    execute_values(
-        tx,
-        "INSERT INTO detector_progress (sensor_type, source_id, next_offset) VALUES %s"
-        " ON CONFLICT DO NOTHING",
-        sorted((t, s, offset) for t, offsets in starts.items() for s, offset in offsets.items()),
-    )
-    tx.execute(
-        "SELECT sensor_type, source_id, next_offset FROM detector_progress"
-        " WHERE sensor_type = ANY(%s)",
-        (list(starts),),
-    )
-    return _by_type(tx.fetchall())
-
-
-def _by_type(rows: Iterable[tuple[str, int, int]]) -> dict[str, Offsets]:
-    types: dict[str, Offsets] = {}
-    for sensor_type, source_id, offset in rows:
-        types.setdefault(sensor_type, {})[source_id] = offset
-    return types
-
-
-def read(
+def fetch(
     tx: Cursor,
-    sensor_types: Sequence[str],
+    shards: Collection[int],
     begin: Offsets,
     end: Offsets,
     max_readings: int,
-    since: date = date.min,
-) -> tuple[StoredReadings, Offsets, date]:
-    """Return the next readings of some types in the order they were stored, and where to go on.
-
-    The latter as offsets and as a date: no reading from there on was stored before it.
+    since: date,
+) -> Fetched:
+    """Fetch the next readings of some shards.
 
     Parameters
     ----------
@@ -143,132 +112,94 @@ def read(
     max_readings : int
         About how many at most.
     since : date
-        None of them was stored before.
+        Narrows where they are looked for; see ``hidden_since``.
     """
-    open_sources = [s for s in end if begin.get(s, 0) < end[s]]
-    if not open_sources:
-        return _columns([]), dict(begin), since
-    limit = max(1, max_readings // len(open_sources))
-    tx.execute(
-        "SELECT r.* FROM unnest(%s::int[], %s::bigint[], %s::bigint[]) AS s(source_id, low, high)"
-        " CROSS JOIN LATERAL (SELECT id, sensor_id, sensor_type, location,"
-        " (value * 100)::bigint, (extract(epoch FROM timestamp) * 1000000)::bigint, anomaly,"
-        " source_id, log_offset, date_part('epoch', now() AT TIME ZONE 'UTC' - created_at)"
-        " * 1000, ingested_on FROM sensor_readings WHERE ingested_on >= %s"
-        " AND source_id = s.source_id AND log_offset >= s.low AND log_offset < s.high"
-        " AND sensor_type = ANY(%s) ORDER BY log_offset LIMIT %s) AS r",
-        (
-            open_sources,
-            [begin.get(s, 0) for s in open_sources],
-            [end[s] for s in open_sources],
-            since,
-            list(sensor_types),
-            limit,
-        ),
-    )
-    rows = tx.fetchall()
-    # A day to spare: a transaction is shorter, but it is dated by its beginning.
-    reached = min((row[10] for row in rows), default=None) or retention.today_of(tx)
-    since = max(since, reached - timedelta(days=1))
-    # A source that filled its limit may have more below another's last id: take what is certain.
-    counts: dict[int, int] = {}
-    last_id: dict[int, int] = {}
-    for row in rows:
-        counts[row[7]] = counts.get(row[7], 0) + 1
-        last_id[row[7]] = row[0]
-    horizon = min((last_id[s] for s, n in counts.items() if n == limit), default=None)
-    following = {**begin, **{s: end[s] for s in open_sources}}
-    if horizon is not None:
-        for row in reversed(rows):
-            if row[0] > horizon:
-                following[row[7]] = row[8]
-            elif row[0] == horizon:
-                following[row[7]] = row[8] + 1
-        rows = [row for row in rows if row[0] <= horizon]
-    rows.sort()
-    return _columns(rows), following, since
+    return _fetch(tx, SQL["stored"], shards, begin, end, max_readings, since)
 
 
-def read_scored(
-    tx: Cursor, sensor_type: str, begin: Offsets, end: Offsets, max_readings: int
-) -> Iterable[StoredReadings]:
-    """Yield scored readings in the order in which they were scored, to be learnt again."""
+def fetch_scored(
+    tx: Cursor, shard: int, begin: Offsets, end: Offsets, max_readings: int
+) -> Fetched:
+    """Fetch the next scored readings of a shard, to be learnt again in the order of scoring."""
+    return _fetch(tx, SQL["scored"], [shard], begin, end, max_readings, date.min)
+
+
+def _fetch(
+    tx: Cursor, query: str, shards: Collection[int], begin: Offsets, end: Offsets,
+    max_readings: int, since: date,
+) -> Fetched:  # fmt: skip
+    rows, ranges = io.BytesIO(), _ranges(begin, end)
+    limit = max(1, max_readings // max(1, len(ranges["sources"])))
+    some = {"shards": list(shards), "all": len(shards) == SHARDS}
+    given = {**ranges, **some, "limit": limit, "since": since}
+    tx.copy_expert(b"COPY (" + tx.mogrify(query, given) + b") TO STDOUT (FORMAT csv)", rows)
+    return Fetched(rows, begin, end, limit)
+
+
+def hidden_since(tx: Cursor, begin: Offsets, following: Offsets, since: date) -> date | None:
+    """Return the first day before ``since`` on which readings of these offsets were stored."""
+    if since == date.min:
+        return None
+    tx.execute(SQL["hidden_since"], {**_ranges(begin, following), "since": since})
+    day: date | None = tx.fetchone()[0]
+    return day
+
+
+def since_of(readings: pa.Table, since: date) -> date:
+    """Return from which day on to look for what was stored after these."""
+    if not len(readings):
+        return since
+    # A day to spare: a transaction is short, but dated by its beginning.
+    return max(since, pc.min(readings["ingested_on"]).as_py() - timedelta(days=1))
+
+
+def _ranges(begin: Offsets, end: Offsets) -> dict[str, list[int]]:
     sources = [s for s in end if begin.get(s, 0) < end[s]]
-    if not sources:
-        return
-    tx.execute(
-        # OFFSET 0 keeps the sources apart: joined, the whole table would be read.
-        "DECLARE scored NO SCROLL CURSOR FOR SELECT p.*"
-        " FROM unnest(%s::int[], %s::bigint[], %s::bigint[]) AS s(source_id, low, high)"
-        " CROSS JOIN LATERAL (SELECT id, sensor_id, sensor_type, location,"
-        " (value * 100)::bigint, (extract(epoch FROM timestamp) * 1000000)::bigint,"
-        " rule_based_anomaly, source_id, log_offset, 0.0::float8, ingested_on"
-        " FROM ml_anomaly_predictions WHERE source_id = s.source_id"
-        " AND log_offset >= low AND log_offset < high AND sensor_type = %s OFFSET 0) AS p"
-        " ORDER BY p.id",
-        (sources, [begin.get(s, 0) for s in sources], [end[s] for s in sources], sensor_type),
+    low, high = [begin.get(s, 0) for s in sources], [end[s] for s in sources]
+    return {"sources": sources, "low": low, "high": high}
+
+
+def _table(csv_rows: io.BytesIO) -> pa.Table:
+    if not csv_rows.tell():
+        return SCHEMA.empty_table()
+    table = csv.read_csv(
+        pa.BufferReader(csv_rows.getbuffer()),
+        read_options=_READ,
+        parse_options=_PARSE,
+        convert_options=_CONVERT,
     )
-    while True:
-        tx.execute("FETCH %s FROM scored", (max_readings,))
-        rows = tx.fetchall()
-        if not rows:
-            break
-        yield _columns(rows)
-    tx.execute("CLOSE scored")
+    return table.sort_by("number").combine_chunks()
 
 
-def _columns(rows: Sequence[tuple[Any, ...]]) -> StoredReadings:
-    columns = list(zip(*rows, strict=True)) if rows else [()] * 11
-    _, sensor_id, sensor_type, location, hundredths, time_us, anomaly, *place = columns
-    source, offset, age, ingested_on = place
-    return StoredReadings(
-        list(sensor_id),
-        list(sensor_type),
-        list(location),
-        np.array(hundredths, dtype=np.int64),
-        np.array(time_us, dtype=np.int64),
-        np.array(anomaly, dtype=np.bool_),
-        np.array(source, dtype=np.int64),
-        np.array(offset, dtype=np.int64),
-        np.array(age, dtype=np.float64),
-        list(ingested_on),
-    )
-
-
-def insert(tx: Cursor, readings: StoredReadings, verdicts: Verdicts) -> None:
-    """Store the verdicts on readings, and count them.
-
-    Where one of them has a prediction already, the transaction ends with ``RowExists``.
-    """
+def to_rows(readings: pa.Table, verdicts: Verdicts) -> bytes:
+    """Return the rows of readings and the verdicts on them."""
     unknown = ~verdicts.known
-    copy_columns(
-        tx,
-        "ml_anomaly_predictions",
-        {
-            "sensor_id": readings.sensor_id,
-            "sensor_type": readings.sensor_type,
-            "location": readings.location,
-            "value": values(readings.hundredths),
-            "timestamp": times(readings.timestamp_us),
-            "is_anomaly": pa.array(verdicts.is_anomaly, mask=unknown),
-            "anomaly_score": pa.array(verdicts.score.round(6), mask=unknown),
-            "rule_based_anomaly": readings.anomaly,
-            "reason": pa.array(verdicts.reason, pa.string()),
-            "source_id": readings.source_id,
-            "log_offset": readings.log_offset,
-            "ingested_on": pa.array(readings.ingested_on, pa.date32()),
-        },
+    fields = (
+        *(readings["sensor_id"], readings["sensor_type"], readings["location"]),
+        values(readings["hundredths"].to_numpy()),
+        times(readings["timestamp_us"].to_numpy()),
+        pa.array(verdicts.is_anomaly, mask=unknown),
+        pa.array(verdicts.score.round(6), mask=unknown),
+        readings["anomaly"],
+        pa.array(verdicts.reason, pa.string()),
+        *(readings["source_id"], readings["log_offset"], readings["ingested_on"]),
     )
-    kinds = verdict_counts.kinds(verdicts.known, verdicts.is_anomaly, readings.anomaly)
-    verdict_counts.add(tx, readings.timestamp_us, readings.location, readings.sensor_type, kinds)
+    return to_csv(dict(zip(_COLUMNS, fields, strict=True)))
+
+
+def insert(tx: Cursor, rows: bytes) -> None:
+    """Store what ``to_rows`` made.
+
+    Where a reading has a prediction already, the transaction ends with ``RowExists``.
+    """
+    copy_csv(tx, "ml_anomaly_predictions", _COLUMNS, rows)
 
 
 def insert_trainings(tx: Cursor, trainings: Sequence[Training]) -> None:
     """Store a row per training."""
     execute_values(
         tx,
-        "INSERT INTO model_runs (sensor_type, fitted_at, training_rows, duration_seconds,"
-        " threshold, flagged_share, drift) VALUES %s",
+        SQL["insert_trainings"],
         [
             (
                 *(t.sensor_type, to_timestamp(t.fitted_at_us), t.rows, t.duration_seconds),
@@ -279,56 +210,6 @@ def insert_trainings(tx: Cursor, trainings: Sequence[Training]) -> None:
     )
 
 
-def advance(tx: Cursor, moves: Mapping[str, tuple[Offsets, Offsets]]) -> None:
-    """Move the progress of types, expected to next offsets; the last statement before COMMIT.
-
-    Raises
-    ------
-    StaleProgress
-        When a stored offset is not the expected one: the transaction must be rolled back.
-    """
-    rows = sorted(
-        (sensor_type, source_id, expected[source_id], offset)
-        for sensor_type, (expected, following) in moves.items()
-        for source_id, offset in following.items()
-    )
-    execute_values(
-        tx,
-        "UPDATE detector_progress AS p SET next_offset = v.next_offset,"
-        " updated_at = clock_timestamp() AT TIME ZONE 'UTC'"
-        " FROM (VALUES %s) AS v(sensor_type, source_id, expected, next_offset)"
-        " WHERE p.sensor_type = v.sensor_type AND p.source_id = v.source_id"
-        " AND p.next_offset = v.expected",
-        rows,
-        template="(%s, %s, %s::bigint, %s::bigint)",
-        page_size=max(1, len(rows)),
-    )
-    if rows and tx.rowcount != len(rows):
-        raise StaleProgress(f"rows={len(rows)} moved={tx.rowcount}")
-
-
-# ---------------------------------------------------------------------------------------- snapshots
-
-
-def save_snapshot(tx: Cursor, sensor_type: str, state: bytes, at: Offsets) -> None:
-    """Keep a type's state and the progress that it stands for."""
-    tx.execute(
-        "INSERT INTO detector_snapshots (sensor_type, state, progress) VALUES (%s, %s, %s)"
-        " ON CONFLICT (sensor_type) DO UPDATE SET state = EXCLUDED.state,"
-        " progress = EXCLUDED.progress, created_at = EXCLUDED.created_at",
-        (sensor_type, state, Json({str(source): offset for source, offset in at.items()})),
-    )
-
-
-def load_snapshot(tx: Cursor, sensor_type: str) -> tuple[bytes, Offsets] | None:
-    """Return a type's last kept state and the progress it stands for."""
-    tx.execute(
-        "SELECT state, progress FROM detector_snapshots WHERE sensor_type = %s", (sensor_type,)
-    )
-    row = tx.fetchone()
-    return row and (bytes(row[0]), {int(source): offset for source, offset in row[1].items()})
-
-
 def verdicts(
     tx: Cursor, topic_id: str, begin: Mapping[int, int]
 ) -> list[tuple[int, int, bool, bool]]:
@@ -336,10 +217,6 @@ def verdicts(
 
     ``begin`` is per partition of the topic with this id. Readings without a verdict are left out.
     """
-    tx.execute(
-        "SELECT partition, log_offset, is_anomaly, rule_based_anomaly FROM ml_anomaly_predictions"
-        " JOIN sources USING (source_id) JOIN unnest(%s::int[], %s::bigint[]) AS b(partition, low)"
-        " USING (partition) WHERE topic_id = %s AND log_offset >= low AND is_anomaly IS NOT NULL",
-        (list(begin), list(begin.values()), topic_id),
-    )
+    given = {"topic_id": topic_id, "partitions": list(begin), "low": list(begin.values())}
+    tx.execute(SQL["verdicts"], given)
     return list(tx.fetchall())

@@ -1,8 +1,8 @@
-"""Tables sensor_readings, sensor_types and sensors: what the consumer stores, and who sent it."""
+"""Tables sensor_readings and sensors: what the consumer stores, and who sent it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import date
 
 import numpy as np
@@ -17,8 +17,6 @@ SQL = statements(__file__)
 
 # Readings looked through for their sensors.
 MAX_NEWEST = 20_000
-# Types of one statement.
-PAGE_ROWS = 500
 
 _COLUMNS = (
     *("sensor_id", "sensor_type", "location", "value", "timestamp", "anomaly", "unit"),
@@ -58,14 +56,6 @@ def refuse_rows_ahead(tx: Cursor, group: str, source_ids: Iterable[int]) -> None
         raise RowExists(
             f"sensor_readings: Key (source_id, log_offset)=({row[0]}, {row[1]}) already exists."
         )
-
-
-def register_types(tx: Cursor, first_offsets: Sequence[tuple[str, int, int]]) -> None:
-    """Note from which (sensor_type, source_id, first_offset) on types come; the earliest stays."""
-    names = ("types", "source_ids", "offsets")
-    for begin in range(0, len(first_offsets), PAGE_ROWS):
-        columns = zip(*first_offsets[begin : begin + PAGE_ROWS], strict=True)
-        tx.execute(SQL["register_types"], dict(zip(names, map(list, columns), strict=True)))
 
 
 def note_sensors(tx: Cursor, since: date) -> None:

@@ -5,11 +5,6 @@ SELECT o.source_id, r.log_offset FROM stream_offsets o CROSS JOIN LATERAL (
 ) AS r
 WHERE consumer_group = %(group)s AND source_id = ANY(%(source_ids)s)
 
--- name: register_types
-INSERT INTO sensor_types (sensor_type, source_id, first_offset)
-SELECT * FROM unnest(%(types)s::varchar[], %(source_ids)s::int[], %(offsets)s::bigint[])
-ON CONFLICT DO NOTHING
-
 -- name: note_sensors
 INSERT INTO sensors AS s (sensor_id, sensor_type, location, value, timestamp, anomaly, unit)
 SELECT DISTINCT ON (location, sensor_type, sensor_id) sensor_id, sensor_type, location, value, timestamp, anomaly, unit FROM (

@@ -147,12 +147,7 @@ def _detached(tx: Cursor, table: str) -> list[str]:
 
 
 def _warn_of_unscored(tx: Cursor, name: str) -> None:
-    tx.execute(
-        "SELECT count(*) FROM sensor_types s LEFT JOIN detector_progress p"  # noqa: S608
-        f" USING (sensor_type, source_id) CROSS JOIN LATERAL (SELECT FROM {name} r"
-        " WHERE r.source_id = s.source_id AND r.sensor_type = s.sensor_type"
-        " AND r.log_offset >= coalesce(p.next_offset, s.first_offset)) AS unscored"
-    )
+    tx.execute(sql.SQL(SQL["unscored"]).format(partition=sql.Identifier(name)))
     (unscored,) = tx.fetchone()
     if unscored:
         log.warning("unscored_readings_dropped partition=%s readings=%d", name, unscored)

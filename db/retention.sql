@@ -25,3 +25,17 @@ DELETE FROM {table} WHERE ctid = ANY(ARRAY(
 DELETE FROM sensor_aggregates WHERE ctid = ANY(ARRAY(
     SELECT ctid FROM sensor_aggregates WHERE window_start < %(limit)s AND is_final
     LIMIT %(rows)s FOR UPDATE SKIP LOCKED))
+
+-- name: unscored
+-- Only what lies behind the least of the shards is looked at.
+WITH at AS (
+    SELECT shard, source_id, coalesce((positions ->> source_id::text)::bigint, 0) AS next_offset
+    FROM detector_shards CROSS JOIN sources
+), least AS (
+    SELECT source_id, min(next_offset) AS next_offset FROM at GROUP BY source_id
+)
+SELECT count(*) FROM least CROSS JOIN LATERAL (
+    SELECT r.log_offset, detector_shard(r.sensor_type) AS shard FROM {partition} r
+    WHERE r.source_id = least.source_id AND r.log_offset >= least.next_offset OFFSET 0
+) AS stored
+JOIN at USING (source_id, shard) WHERE stored.log_offset >= at.next_offset

@@ -98,18 +98,6 @@ COMMENT ON COLUMN sensors.anomaly IS 'Rule-based flag of that reading.';
 COMMENT ON COLUMN sensors.unit IS 'Unit of value; may be empty.';
 COMMENT ON COLUMN sensors.updated_at IS 'When the row was last written, UTC.';
 
--- The catalogue of what has been seen: which sensor types, from which offset of which partition on.
-CREATE TABLE IF NOT EXISTS sensor_types (
-    sensor_type   VARCHAR(50) NOT NULL,
-    source_id     INTEGER NOT NULL REFERENCES sources,
-    first_offset  BIGINT NOT NULL,
-    CONSTRAINT sensor_types_pkey PRIMARY KEY (sensor_type, source_id)
-);
-COMMENT ON TABLE sensor_types IS 'One row per sensor type and partition it has come from; written by the consumer.';
-COMMENT ON COLUMN sensor_types.sensor_type IS 'The sensor type.';
-COMMENT ON COLUMN sensor_types.source_id IS 'The partition.';
-COMMENT ON COLUMN sensor_types.first_offset IS 'Offset of its first reading there: the detector starts here.';
-
 CREATE TABLE IF NOT EXISTS dead_letters (
     id             BIGINT GENERATED ALWAYS AS IDENTITY,
     source_id      INTEGER NOT NULL REFERENCES sources,
@@ -516,42 +504,27 @@ END;
 COMMENT ON FUNCTION verdicts_between_v1 IS
     'Verdicts of [begins, ends) by the minute, or where in_tens by ten minutes between the first and the last; as windows_between_v1.';
 
-CREATE TABLE IF NOT EXISTS detector_progress (
-    sensor_type  VARCHAR(50) NOT NULL,
-    source_id    INTEGER NOT NULL REFERENCES sources,
-    next_offset  BIGINT NOT NULL,
-    updated_at   TIMESTAMP NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
-    CONSTRAINT detector_progress_pkey PRIMARY KEY (sensor_type, source_id)
-);
-COMMENT ON TABLE detector_progress IS
-    'One row per sensor type and partition: how far its readings are scored. Moves in the transaction of the predictions.';
-COMMENT ON COLUMN detector_progress.sensor_type IS 'The sensor type.';
-COMMENT ON COLUMN detector_progress.source_id IS 'The partition.';
-COMMENT ON COLUMN detector_progress.next_offset IS 'First offset not yet scored.';
-COMMENT ON COLUMN detector_progress.updated_at IS 'When the row last moved.';
+-- Which shard a sensor type belongs to; db/shards.py has the same in Python.
+CREATE OR REPLACE FUNCTION detector_shard(sensor_type VARCHAR) RETURNS INTEGER
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN get_byte(decode(md5(sensor_type), 'hex'), 0) % 16;
 
-CREATE TABLE IF NOT EXISTS detector_claims (
-    sensor_type  VARCHAR(50) PRIMARY KEY,
-    instance     TEXT NOT NULL,
-    expires_at   TIMESTAMP NOT NULL
-);
-COMMENT ON TABLE detector_claims IS 'One row per sensor type: which detector works on it. Saves work; detector_progress is the fence.';
-COMMENT ON COLUMN detector_claims.sensor_type IS 'The sensor type.';
-COMMENT ON COLUMN detector_claims.instance IS 'Detector process, as in service_status.';
-COMMENT ON COLUMN detector_claims.expires_at IS 'Others may take the type after this time, UTC.';
-
-CREATE TABLE IF NOT EXISTS detector_snapshots (
-    sensor_type  VARCHAR(50) PRIMARY KEY,
-    state        BYTEA NOT NULL,
-    progress     JSONB NOT NULL,
-    created_at   TIMESTAMP NOT NULL DEFAULT (clock_timestamp() AT TIME ZONE 'UTC')
-);
-COMMENT ON TABLE detector_snapshots IS
-    'One row per sensor type: the detector''s histories and training inputs at some progress; readings since then are replayed on restart.';
-COMMENT ON COLUMN detector_snapshots.sensor_type IS 'The sensor type.';
-COMMENT ON COLUMN detector_snapshots.state IS 'Arrays in numpy''s npz format (numbers and fixed-width text only, no pickle).';
-COMMENT ON COLUMN detector_snapshots.progress IS 'Next offset per source_id that the state stands for.';
-COMMENT ON COLUMN detector_snapshots.created_at IS 'When it was taken, UTC.';
+CREATE TABLE IF NOT EXISTS detector_shards (
+    shard            INTEGER PRIMARY KEY,
+    owner            TEXT,
+    version          BIGINT NOT NULL DEFAULT 0,
+    positions        JSONB NOT NULL DEFAULT '{}',
+    state            BYTEA,
+    state_positions  JSONB NOT NULL DEFAULT '{}'
+) WITH (fillfactor = 50);  -- rows move with every batch: room for the new beside the old
+INSERT INTO detector_shards (shard) SELECT generate_series(0, 15) ON CONFLICT DO NOTHING;
+COMMENT ON TABLE detector_shards IS
+    'One row per sixteenth of the sensor types (detector_shard): who scores it, how far it is, what it has learnt.';
+COMMENT ON COLUMN detector_shards.shard IS 'Number of the shard.';
+COMMENT ON COLUMN detector_shards.owner IS 'Detector that works on it, as in lease_owners; NULL: nobody.';
+COMMENT ON COLUMN detector_shards.version IS 'Moves with every batch and every new owner: the fence.';
+COMMENT ON COLUMN detector_shards.positions IS 'First offset not yet scored, per source_id. Moves in the transaction of the predictions.';
+COMMENT ON COLUMN detector_shards.state IS 'What was learnt up to state_positions: per type arrays in numpy''s npz format, no pickle, together as msgpack.';
+COMMENT ON COLUMN detector_shards.state_positions IS 'As positions; what was scored since is learnt again after a restart.';
 
 CREATE TABLE IF NOT EXISTS model_runs (
     id                BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -6,7 +6,8 @@ count each exactly once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,12 @@ from db.times import to_timestamp
 SQL = statements(__file__)
 
 _MINUTE_US = 60_000_000
+# Rows of one statement.
+PAGE_ROWS = 500
+
+# Columns of the counts.
+Page = dict[str, list[Any]]
+
 # What the tables count, in the order in which ``kinds`` numbers it.
 KINDS = ("neither", "rule_only", "ml_only", "both", "without_verdict")
 
@@ -29,14 +36,13 @@ def kinds(
     return np.where(known, 2 * by_detector.astype(np.int64) + by_rule, 4)
 
 
-def add(
-    tx: Cursor,
+def to_pages(
     timestamps_us: npt.NDArray[np.int64],
     locations: Sequence[str],
     sensor_types: Sequence[str],
     kind: npt.NDArray[np.int64],
-) -> None:
-    """Add readings to the counts; the arguments are columns, a reading a row."""
+) -> list[Page]:
+    """Return the counts of readings as ``add`` takes them; the arguments are columns."""
     minutes, minute = np.unique(timestamps_us - timestamps_us % _MINUTE_US, return_inverse=True)
     places, place = _numbered(locations)
     types, sensor_type = _numbered(sensor_types)
@@ -48,15 +54,22 @@ def add(
     sums = np.zeros((len(groups), len(KINDS)), dtype=np.int64)
     sums[group, cells % len(KINDS)] = counts
     of_minute, of_place, of_type = (axis.tolist() for axis in np.unravel_index(groups, shape[:3]))
-    tx.execute(
-        SQL["add"],
-        {
-            "minutes": [to_timestamp(int(minutes[m])) for m in of_minute],
-            "locations": [places[p] for p in of_place],
-            "types": [types[t] for t in of_type],
-            **dict(zip(KINDS, sums.T.tolist(), strict=True)),
-        },
-    )
+    columns: Page = {
+        "minutes": [to_timestamp(int(minutes[m])) for m in of_minute],
+        "locations": [places[p] for p in of_place],
+        "types": [types[t] for t in of_type],
+        **dict(zip(KINDS, sums.T.tolist(), strict=True)),
+    }
+    return [
+        {name: column[begin : begin + PAGE_ROWS] for name, column in columns.items()}
+        for begin in range(0, len(groups), PAGE_ROWS)
+    ]
+
+
+def add(tx: Cursor, pages: Iterable[Page]) -> None:
+    """Add what ``to_pages`` counted."""
+    for page in pages:
+        tx.execute(SQL["add"], page)
 
 
 def _numbered(texts: Sequence[str]) -> tuple[list[str], npt.NDArray[np.int64]]:

@@ -30,7 +30,6 @@ def running(
     service: str,
     settings: ServiceSettings,
     presence: Presence | None = None,
-    session: str = "",
     is_writer: bool = True,
 ) -> Iterator[Process]:
     """Set the process up as a service; clear up on leaving.
@@ -39,8 +38,6 @@ def running(
     ----------
     presence : Presence, optional
         Kept up as long as it runs.
-    session : str
-        Name of its database session; default: the service's.
     is_writer : bool
         Whether it writes to the database more than heartbeats.
     """
@@ -48,7 +45,7 @@ def running(
     stop = StopSignal().install()
     url = settings.database_url
     with (
-        Database(url, session or service) as database,
+        Database(url, service) as database,
         BackgroundReporter(
             url, service, instance_name(), database if is_writer else None, presence
         ) as reporter,

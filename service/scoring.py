@@ -1,191 +1,373 @@
-"""Moves readings through the detector: claims on sensor types, batches, snapshots, figures."""
+"""Moves readings through the detector: shards taken and handed on, batches, states, figures.
+
+Reading, computing and writing are three parts. No transaction is open while something is computed,
+and what is written is fenced by the versions of the shards: whoever lost one rolls back.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
-from itertools import compress
 
+import msgspec
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
-from db import claims, predictions
-from db.connection import Cursor, Database
-from db.predictions import Offsets, StoredReadings
-from pipeline.detector import AnomalyDetector, Verdicts
+from db import predictions, shards, verdict_counts
+from db.connection import Database
+from db.shards import SHARDS, Move, Offsets, Shard, shard_of
+from pipeline.detector import AnomalyDetector, Training, Verdicts
 from pipeline.settings import DetectorSettings
+from service.leases import Presence, share_out
 from service.lifecycle import RecentLatencies
 
 log = logging.getLogger("ml_detector")
 
-# Readings of one transaction: from a backlog large enough for numpy to be the cost, but few enough
-# to end well before the claim or an idle transaction does (recordings of slow sensors set off a
-# training every 50 readings). So it starts small, and doubles or halves with the time it takes.
+Ints = npt.NDArray[np.int64]
+
+# Readings of one batch: from a backlog large enough for numpy to be the cost, but few enough that
+# leases and stop signals are looked at meanwhile (recordings of slow sensors set off a training
+# every 50 readings). So it starts small, and doubles or halves with the time it takes.
+FIRST_BATCH_READINGS = 1_000
 MIN_BATCH_READINGS = 100
 MAX_BATCH_READINGS = 20_000
 QUICK_BATCH_SECONDS = 0.5
 SLOW_BATCH_SECONDS = 1.5
-# Others may take a type this long after its holder was last heard of, and how often it is heard.
-LEASE_SECONDS = 6.0
-RENEW_SECONDS = 2.0
-# A restart learns again what came since the last snapshot: at most about this much.
-SNAPSHOT_SECONDS = 60.0
-SNAPSHOT_READINGS = 200_000
-SNAPSHOT_FITS = 5
-# Types whose progress lies no further apart than this (offsets) are read together.
-NEAR_OFFSETS = 100_000
-RATES_SECONDS = 60.0
+# How often the shards are shared out anew.
+SHARE_SECONDS = 0.5
+# A shard without readings follows the others' offsets this much later, not with every batch.
+CARRY_SECONDS = 1.0
+# A restart does again what was done since the state was saved: after so long, or so much work, if
+# that is several times what saving takes.
+SAVE_AFTER_SECONDS = 60.0
+SAVE_AFTER_WORK_SECONDS = 1.0
+WORK_PER_SAVING = 10.0
+# Without a state that can be used so many offsets of each source are learnt again at most.
+LEARN_AGAIN_OFFSETS = 500_000
 
 
 @dataclass
 class Held:
-    """A sensor type this instance works on."""
+    """A shard this instance works on.
 
-    stored: Offsets  # detector_progress as last read or written
-    readings: int = 0  # since the last snapshot
-    fits: int = 0
-    saved_s: float = 0.0
-    scored: int = 0  # since the last line of rates
-    anomalies: int = 0
+    Attributes
+    ----------
+    at : dict
+        How far its readings are looked through: beyond ``shard.positions`` where there was none.
+    learnt_until : dict or None
+        How far what was scored before is learnt again; None when that is done.
+    """
+
+    shard: Shard
+    at: Offsets
+    learnt_until: Offsets | None
+    types: set[str] = field(default_factory=set)
+    moved_s: float = field(default_factory=time.monotonic)
+    saved_s: float = field(default_factory=time.monotonic)
+    unsaved_work_s: float = 0.0
+    saving_s: float = 0.0
+
+    def is_behind(self) -> bool:
+        """Whether the stored positions are behind, since some time."""
+        return self.at != self.shard.positions and time.monotonic() > self.moved_s + CARRY_SECONDS
+
+    def is_save_due(self) -> bool:
+        """Whether a restart would have too much to do again."""
+        if self.unsaved_work_s < WORK_PER_SAVING * self.saving_s:
+            return False
+        is_old = time.monotonic() > self.saved_s + SAVE_AFTER_SECONDS and self.unsaved_work_s > 0
+        return is_old or self.unsaved_work_s > SAVE_AFTER_WORK_SECONDS
 
 
-@dataclass
-class Cohort:
-    """Types that are read together: one scan of the sources serves all of them."""
+@dataclass(frozen=True)
+class Batch:
+    """What is to be stored: rows of predictions, counts of verdicts, trainings."""
 
-    types: set[str]
-    position: Offsets = field(default_factory=dict)
-    since: date = date.min  # none of the readings to come was stored before
+    rows: bytes = b""
+    counts: list[verdict_counts.Page] = field(default_factory=list)
+    trainings: list[Training] = field(default_factory=list)
 
 
 class Scoring:
-    """Moves readings through the detector, a batch a transaction."""
+    """Moves readings through the detector, batch by batch."""
 
-    def __init__(self, settings: DetectorSettings, database: Database, instance: str) -> None:
+    def __init__(self, settings: DetectorSettings, database: Database, presence: Presence) -> None:
         self.settings = settings
         self.database = database
-        self.instance = instance
+        self.presence = presence
         self.latency = RecentLatencies()
         self.anomalies = 0
         self.lag = 0
-        self.known_types = 1
-        self.batch_readings = 1_000
+        self.goal: Offsets | None = None
+        self.batch_readings = FIRST_BATCH_READINGS
         self.reset()
 
     def reset(self) -> None:
         """Forget everything in memory: what counts is in the database."""
         self.detector = AnomalyDetector(self.settings)
-        self.held: dict[str, Held] = {}
-        self.cohorts: list[Cohort] = []
-        self.renew_at_s = 0.0
-        self.rates_at_s = time.monotonic() + RATES_SECONDS
+        self.held: dict[int, Held] = {}
+        self.to_load: list[int] = []
+        self.since = date.min
+        self.share_at_s = 0.0
+        self.is_busy = False
 
-    # ------------------------------------------------------------------ claims
+    # ------------------------------------------------------------------ shards
 
     def share(self) -> None:
-        """Renew the claims, give up surplus types, load new ones."""
-        if time.monotonic() < self.renew_at_s:
+        """Take free shards, hand surplus ones on, and see which are to be loaded."""
+        if time.monotonic() < self.share_at_s or not self.presence.has_begun:
             return
-        self.renew_at_s = time.monotonic() + RENEW_SECONDS
+        self.share_at_s = time.monotonic() + SHARE_SECONDS
+        me = self.presence.owner
         with self.database.transaction() as tx:
-            known = predictions.origins(tx)
-            held, surplus = claims.share_types(tx, self.instance, known, LEASE_SECONDS)
-            self.known_types = max(1, len(known))
-        for sensor_type in self.held.keys() - held:
-            log.info("type_lost sensor_type=%s", sensor_type)
-            self.drop(sensor_type)
-        self.release(surplus)
-        new = [t for t in held if t not in self.held and t not in surplus]
-        if new:
-            self.load(new)
+            seen = shards.owners(tx)
+            free, gifts = share_out(
+                {shard: owner for shard, (owner, _) in seen.items()},
+                me,
+                self.presence.alive,
+                self.presence.moving,
+            )
+            shards.take(tx, me, {shard: seen[shard][1] for shard in free})
+            mine = {n: version for n, (owner, version) in shards.owners(tx).items() if owner == me}
+        lost = [n for n, held in self.held.items() if mine.get(n) != held.shard.version]
+        for number in lost:
+            log.info("shard_lost shard=%d", number)
+            self.drop(number)
+        self.to_load = sorted(mine.keys() - self.held.keys())
+        self.hand_over(gifts)
 
-    def load(self, sensor_types: list[str]) -> None:
-        """Take types on: their state as saved, and what was scored since learnt again."""
-        for sensor_type in sensor_types:
-            with self.database.transaction() as tx:
-                ends = predictions.visible_ends(tx)
-                snapshot = predictions.load_snapshot(tx, sensor_type)
-                starts = predictions.origins(tx)[sensor_type]
-                stored = predictions.progress(tx, {sensor_type: starts})[sensor_type]
-                self.detector.forget(sensor_type)
-                begin = dict(starts)
-                if snapshot is not None:
-                    if self.detector.restore(sensor_type, snapshot[0]):
-                        begin |= snapshot[1]
-                    else:
-                        log.warning("snapshot_of_another_version sensor_type=%s", sensor_type)
-                again = 0
-                for readings in predictions.read_scored(
-                    tx, sensor_type, begin, stored, MAX_BATCH_READINGS
-                ):
-                    self.process(readings, learn_only=True)
-                    again += len(readings)
-            self.held[sensor_type] = Held(stored, readings=again, saved_s=time.monotonic())
-            self.join(sensor_type, {**ends, **stored})
-            log.info("type_taken sensor_type=%s learnt_again=%d", sensor_type, again)
-
-    def join(self, sensor_type: str, position: Offsets) -> None:
-        """Read a type together with others that have come about as far."""
-        for cohort in self.cohorts:
-            apart = sum(abs(cohort.position.get(s, 0) - o) for s, o in position.items())
-            if apart <= NEAR_OFFSETS:
-                cohort.types.add(sensor_type)
-                cohort.since = date.min
-                for source, offset in position.items():
-                    cohort.position[source] = min(cohort.position.get(source, offset), offset)
-                return
-        self.cohorts.append(Cohort({sensor_type}, position))
-
-    def drop(self, sensor_type: str) -> None:
-        """Stop working on a type."""
-        self.detector.forget(sensor_type)
-        self.held.pop(sensor_type, None)
-        for cohort in self.cohorts:
-            cohort.types.discard(sensor_type)
-        self.cohorts = [cohort for cohort in self.cohorts if cohort.types]
-
-    def release(self, sensor_types: list[str]) -> None:
-        """Give types back, with their state."""
-        mine = [t for t in sensor_types if t in self.held]
+    def load(self, number: int) -> None:
+        """Take a shard on: its state as saved; what was scored since is learnt again later."""
         with self.database.transaction() as tx:
-            for sensor_type in mine:
-                self.save(tx, sensor_type)
-            # Fenced like a batch: a snapshot must not be older than another's progress.
-            predictions.advance(tx, {t: (self.held[t].stored, self.held[t].stored) for t in mine})
-            claims.release_types(tx, self.instance, sensor_types)
-        for sensor_type in mine:
-            log.info("type_released sensor_type=%s", sensor_type)
-            self.drop(sensor_type)
+            shard = shards.load(tx, self.presence.owner, number)
+        if shard is None:
+            return
+        learnt = shard.state_positions
+        held = Held(shard, shard.positions, None)
+        if shard.state is not None and not self.restore(held, shard.state):
+            log.warning("state_of_another_version shard=%d action=learn_again", number)
+            learnt = {}
+        begin = {
+            s: max(learnt.get(s, 0), o - LEARN_AGAIN_OFFSETS) for s, o in shard.positions.items()
+        }
+        held.learnt_until = begin if begin != shard.positions else None
+        shard.state = None
+        self.held[number] = held
+        log.info("shard_taken shard=%d sensor_types=%d", number, len(held.types))
+        self.since = date.min
+
+    def restore(self, held: Held, state: bytes) -> bool:
+        """Give the detector the state of a shard's types; return whether it could be used."""
+        states: dict[str, bytes] = msgspec.msgpack.decode(state)
+        if all(self.detector.restore(t, of_type) for t, of_type in states.items()):
+            held.types = set(states)
+            return True
+        for sensor_type in states:
+            self.detector.forget(sensor_type)
+        return False
+
+    def drop(self, number: int) -> None:
+        """Stop working on a shard."""
+        held = self.held.pop(number)
+        for sensor_type in held.types:
+            self.detector.forget(sensor_type)
+
+    def hand_over(self, to: Mapping[int, str | None]) -> None:
+        """Give shards with their state to others, or to whoever comes (None)."""
+        giving = {number: self.held[number] for number in to if number in self.held}
+        moves = []
+        for number, held in giving.items():
+            if held.learnt_until is None:
+                moves.append((held, Move(held.at, to[number], self.state(held))))
+            else:
+                moves.append((held, Move(held.shard.positions, to[number])))
+        self.write(Batch(), moves)
+        for number in giving:
+            log.info("shard_handed_over shard=%d to=%s", number, to[number])
+            self.drop(number)
+
+    def release(self) -> None:
+        """Give all shards back, one by one: the time to stop may not suffice for all."""
+        for number in list(self.held):
+            self.hand_over({number: None})
+
+    def state(self, held: Held) -> bytes:
+        """Return all that is known of a shard's types."""
+        began_s = time.monotonic()
+        state = msgspec.msgpack.encode({t: self.detector.save(t) for t in sorted(held.types)})
+        held.saving_s = time.monotonic() - began_s
+        held.saved_s, held.unsaved_work_s = time.monotonic(), 0.0
+        return state
 
     # ----------------------------------------------------------------- batches
 
     def poll(self) -> int:
-        """Score what has become visible, a batch a cohort; return the number of readings."""
+        """Do a bit of each kind of work there is; return the number of readings scored.
+
+        ``is_busy`` says whether there was anything to do.
+        """
+        self.is_busy = bool(self.to_load)
+        if self.to_load:
+            self.load(self.to_load.pop())
+            return 0
         with self.database.transaction() as tx:
             ends = predictions.visible_ends(tx)
-        scored = 0
-        for cohort in self.cohorts:
-            if any(cohort.position.get(s, 0) < end for s, end in ends.items()):
-                began_s = time.monotonic()
-                scored += self.score(cohort, ends)
-                self.pace(time.monotonic() - began_s)
-        self.lag = self.unscored(ends)
-        self.merge()
+        self.goal = ends if self.goal is None else self.goal
+        pause_s = time.monotonic() + QUICK_BATCH_SECONDS
+        while (learning := self.learning()) and time.monotonic() < pause_s:
+            self.is_busy = True
+            self.learn(learning)
+        scored = sum(self.score(group, ends) for group in self.groups())
+        unscored = (max(0, e - h.at.get(s, 0)) for h in self.held.values() for s, e in ends.items())
+        self.lag = sum(unscored) // SHARDS
         return scored
 
-    def unscored(self, ends: Offsets) -> int:
-        """Return how many visible readings wait for this instance; offsets are shared by all types.
+    def learning(self) -> Held | None:
+        """Return a shard that has something to learn again."""
+        return next((h for h in self.held.values() if h.learnt_until is not None), None)
 
-        By the cohorts' positions, not by the stored progress: that of a silent type stands still.
-        """
-        behind = sum(
-            len(cohort.types) * max(0, end - cohort.position.get(source, 0))
-            for cohort in self.cohorts
-            for source, end in ends.items()
+    def groups(self) -> list[list[Held]]:
+        """Return the shards by where they are: normally at one place, and one scan serves all."""
+        groups: dict[tuple[tuple[int, int], ...], list[Held]] = {}
+        for held in self.held.values():
+            if held.learnt_until is None:
+                groups.setdefault(tuple(sorted(held.at.items())), []).append(held)
+        return list(groups.values())
+
+    def is_done(self) -> bool:
+        """Whether all that was there at the beginning is scored, by this instance or others."""
+        if self.is_busy or self.goal is None:
+            return False
+        with self.database.transaction() as tx:
+            at = shards.positions(tx)
+        at |= {number: held.at for number, held in self.held.items()}
+        return all(each.get(s, 0) >= end for each in at.values() for s, end in self.goal.items())
+
+    def learn(self, held: Held) -> None:
+        """Learn again a portion of what was scored since a shard's state was saved."""
+        began_s, end = time.monotonic(), held.shard.positions
+        with self.database.transaction() as tx:
+            fetched = predictions.fetch_scored(
+                tx, held.shard.number, held.learnt_until or {}, end, self.batch_readings
+            )
+        readings, following = fetched.readings()
+        self.process(readings, learn_only=True)
+        self.pace(time.monotonic() - began_s)
+        is_done = all(following.get(source, 0) >= offset for source, offset in end.items())
+        held.learnt_until = None if is_done else following
+        if is_done:
+            log.info("shard_learnt shard=%d sensor_types=%d", held.shard.number, len(held.types))
+
+    def score(self, group: list[Held], ends: Offsets) -> int:
+        """Score a batch of shards that are at one place: read, compute, write."""
+        began_s, begin = time.monotonic(), group[0].at
+        # What is behind reads only up to where others are, and goes on with them.
+        end = {
+            s: min([e, *(h.at[s] for h in self.held.values() if h.at.get(s, 0) > begin.get(s, 0))])
+            for s, e in ends.items()
+        }
+        if all(begin.get(source, 0) >= offset for source, offset in end.items()):
+            self.write(Batch(), self.moves(group, set()))
+            return 0
+        self.is_busy = True
+        readings, following = self.read([held.shard.number for held in group], begin, end)
+        read_s = time.monotonic()
+        for held in group:
+            held.at = following
+        batch = self.judged(readings)
+        self.write(batch, self.moves(group, set(_shards(readings).tolist())))
+        self.latency.add(readings["age_ms"].to_numpy() + (time.monotonic() - read_s) * 1000)
+        self.pace(time.monotonic() - began_s)
+        return len(readings)
+
+    def read(self, numbers: list[int], begin: Offsets, end: Offsets) -> tuple[pa.Table, Offsets]:
+        """Return the next readings of shards, and where to go on."""
+        with self.database.transaction() as tx:
+            fetched = predictions.fetch(tx, numbers, begin, end, self.batch_readings, self.since)
+        readings, following = fetched.readings()
+        with self.database.transaction() as tx:
+            hidden = predictions.hidden_since(tx, begin, following, self.since)
+        if hidden is not None:
+            self.since = hidden
+            return self.read(numbers, begin, end)
+        self.since = predictions.since_of(readings, self.since)
+        return readings, following
+
+    def judged(self, readings: pa.Table) -> Batch:
+        """Return what is to be stored of readings."""
+        if not len(readings):
+            return Batch()
+        verdicts = self.process(readings)
+        self.anomalies += int(verdicts.is_anomaly.sum())
+        for t in verdicts.trainings:
+            log.info(
+                "model_fitted sensor_type=%s rows=%d threshold=%.4f drift=%s duration_s=%.3f",
+                *(t.sensor_type, t.rows, t.threshold, t.drift, t.duration_seconds),
+            )
+        rule = readings["anomaly"].to_numpy()
+        counts = verdict_counts.to_pages(
+            readings["timestamp_us"].to_numpy(),
+            readings["location"].to_pylist(),
+            readings["sensor_type"].to_pylist(),
+            verdict_counts.kinds(verdicts.known, verdicts.is_anomaly, rule),
         )
-        return behind // self.known_types
+        return Batch(predictions.to_rows(readings, verdicts), counts, verdicts.trainings)
+
+    def process(self, readings: pa.Table, learn_only: bool = False) -> Verdicts:
+        """Take readings through the detector."""
+        began_s, of_row = time.monotonic(), _shards(readings)
+        types = readings["sensor_type"].to_pylist()
+        verdicts = self.detector.process(
+            types,
+            readings["sensor_id"].to_pylist(),
+            readings["hundredths"].to_numpy() / 100.0,
+            readings["timestamp_us"].to_numpy(),
+            learn_only,
+        )
+        for sensor_type in set(types):
+            self.held[shard_of(sensor_type)].types.add(sensor_type)
+        numbers, counts = np.unique(of_row, return_counts=True)
+        work_s = (time.monotonic() - began_s) * counts / max(1, len(of_row))
+        for number, spent_s in zip(numbers.tolist(), work_s.tolist(), strict=True):
+            self.held[number].unsaved_work_s += spent_s
+        return verdicts
+
+    def moves(self, ready: list[Held], with_readings: set[int]) -> list[tuple[Held, Move]]:
+        """Return the shards to be moved: those with readings, and now and then the others.
+
+        At most one of them with its state: a batch stays small.
+        """
+        moving = [h for h in ready if h.shard.number in with_readings or h.is_behind()]
+        saving = next((h for h in moving if h.is_save_due()), None)
+        return [
+            (
+                held,
+                Move(
+                    held.at,
+                    self.presence.owner,
+                    self.state(held) if held is saving else None,
+                    carries_state=held.unsaved_work_s == 0,
+                ),
+            )
+            for held in moving
+        ]
+
+    def write(self, batch: Batch, moves: list[tuple[Held, Move]]) -> None:
+        """Store a batch, and move its shards with it, in one transaction."""
+        if not moves:
+            return
+        with self.database.transaction() as tx:
+            predictions.insert(tx, batch.rows)
+            verdict_counts.add(tx, batch.counts)
+            predictions.insert_trainings(tx, batch.trainings)
+            shards.advance(tx, [(held.shard, move) for held, move in moves])
+        for held, move in moves:
+            held.shard.follow(move)
+            held.moved_s = time.monotonic()
 
     def pace(self, batch_seconds: float) -> None:
         """Make the next batch larger or smaller after one that took so long."""
@@ -194,125 +376,9 @@ class Scoring:
         elif batch_seconds < QUICK_BATCH_SECONDS:
             self.batch_readings = min(MAX_BATCH_READINGS, self.batch_readings * 2)
 
-    def merge(self) -> None:
-        """Read cohorts together that have come equally far."""
-        merged: list[Cohort] = []
-        for cohort in self.cohorts:
-            for other in merged:
-                if other.position == cohort.position:
-                    other.types |= cohort.types
-                    other.since = min(other.since, cohort.since)
-                    break
-            else:
-                merged.append(cohort)
-        self.cohorts = merged
 
-    def score(self, cohort: Cohort, ends: Offsets) -> int:
-        """Score one batch of a cohort in one transaction."""
-        with self.database.transaction() as tx:
-            self.meet_sources(tx, cohort)
-            readings, following, since = predictions.read(
-                tx, sorted(cohort.types), cohort.position, ends, self.batch_readings, cohort.since
-            )
-            began_s = time.monotonic()
-            readings = self.not_yet_scored(cohort, readings)
-            moves: dict[str, tuple[Offsets, Offsets]] = {}
-            if len(readings):
-                verdicts = self.process(readings)
-                predictions.insert(tx, readings, verdicts)
-                predictions.insert_trainings(tx, verdicts.trainings)
-                for sensor_type in set(readings.sensor_type):
-                    held = self.held[sensor_type]
-                    moved = {s: max(o, following[s]) for s, o in held.stored.items()}
-                    moves[sensor_type] = (held.stored, moved)
-                    held.stored = moved
-                    if self.snapshot_due(held):
-                        self.save(tx, sensor_type)
-                predictions.advance(tx, moves)
-        cohort.position, cohort.since = following, since
-        self.latency.add(readings.age_ms + (time.monotonic() - began_s) * 1000)
-        return len(readings)
-
-    def meet_sources(self, tx: Cursor, cohort: Cohort) -> None:
-        """Begin the progress of types that have turned up in a source for the first time."""
-        new = {
-            t: offsets
-            for t, offsets in predictions.origins(tx).items()
-            if t in cohort.types and offsets.keys() - self.held[t].stored.keys()
-        }
-        if new:
-            for sensor_type, offsets in predictions.progress(tx, new).items():
-                self.held[sensor_type].stored = {**offsets, **self.held[sensor_type].stored}
-
-    def not_yet_scored(self, cohort: Cohort, readings: StoredReadings) -> StoredReadings:
-        """Leave out what a type of the cohort that is ahead of the others has behind it."""
-        ahead = np.zeros(len(readings), dtype=np.bool_)
-        of_type = np.array(readings.sensor_type)
-        for sensor_type in cohort.types:
-            for source, offset in self.held[sensor_type].stored.items():
-                if cohort.position.get(source, 0) < offset:
-                    behind = (readings.source_id == source) & (readings.log_offset < offset)
-                    ahead |= behind & (of_type == sensor_type)
-        return readings.take(np.flatnonzero(~ahead)) if ahead.any() else readings
-
-    def process(self, readings: StoredReadings, learn_only: bool = False) -> Verdicts:
-        """Take readings through the detector."""
-        verdicts = self.detector.process(
-            readings.sensor_type,
-            readings.sensor_id,
-            readings.values,
-            readings.timestamp_us,
-            learn_only,
-        )
-        if not learn_only:
-            self.count(readings, verdicts)
-        return verdicts
-
-    def count(self, readings: StoredReadings, verdicts: Verdicts) -> None:
-        """Keep the figures of the log and the heartbeat."""
-        self.anomalies += int(verdicts.is_anomaly.sum())
-        found = Counter(compress(readings.sensor_type, verdicts.is_anomaly.tolist()))
-        for sensor_type, readings_of_type in Counter(readings.sensor_type).items():
-            held = self.held[sensor_type]
-            held.readings += readings_of_type
-            held.scored += readings_of_type
-            held.anomalies += found[sensor_type]
-        for training in verdicts.trainings:
-            self.held[training.sensor_type].fits += 1
-            log.info(
-                "model_fitted sensor_type=%s rows=%d threshold=%.4f drift=%s duration_s=%.3f",
-                training.sensor_type,
-                training.rows,
-                training.threshold,
-                training.drift,
-                training.duration_seconds,
-            )
-
-    def snapshot_due(self, held: Held) -> bool:
-        """Whether a restart would have too much to learn again."""
-        return (
-            held.fits >= SNAPSHOT_FITS
-            or held.readings >= SNAPSHOT_READINGS
-            or time.monotonic() >= held.saved_s + SNAPSHOT_SECONDS
-        )
-
-    def save(self, tx: Cursor, sensor_type: str) -> None:
-        """Keep a type's state."""
-        held = self.held[sensor_type]
-        predictions.save_snapshot(tx, sensor_type, self.detector.save(sensor_type), held.stored)
-        held.readings, held.fits, held.saved_s = 0, 0, time.monotonic()
-
-    def log_rates(self) -> None:
-        """Log each type's detection rate, once a minute."""
-        if time.monotonic() < self.rates_at_s:
-            return
-        self.rates_at_s = time.monotonic() + RATES_SECONDS
-        for sensor_type, held in sorted(self.held.items()):
-            log.info(
-                "detection sensor_type=%s readings=%d anomalies=%d rate=%.4f",
-                sensor_type,
-                held.scored,
-                held.anomalies,
-                held.anomalies / max(1, held.scored),
-            )
-            held.scored = held.anomalies = 0
+def _shards(readings: pa.Table) -> Ints:
+    """Return the shard of each reading."""
+    types = readings["sensor_type"].combine_chunks().dictionary_encode()
+    number = np.array([shard_of(t) for t in types.dictionary.to_pylist()], dtype=np.int64)
+    return number[types.indices.to_numpy(zero_copy_only=False)]

@@ -43,8 +43,8 @@ from broker.topics import (
     admin_client,
     ensure_topic,
 )
-from db.connection import Cursor, DatabaseUnavailable, RowExists
-from db.offsets import Checkpoint, Position, StaleCheckpoint, register_sources
+from db.connection import Cursor, DatabaseUnavailable, RowExists, StaleCheckpoint
+from db.offsets import Checkpoint, Position, register_sources
 from db.schema import SchemaMismatch, prepare_database
 from service.lifecycle import (
     Outage,

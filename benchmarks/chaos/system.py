@@ -180,14 +180,15 @@ class System:
 class Progress:
     """How far each service has come, asked of PostgreSQL itself, past the proxy."""
 
-    # The least of the detector's types counts; a rejected message is behind it once it moves on.
+    # The least of the detector's shards counts; a rejected message is behind it once it moves on.
     _HANDLED = (
         "SELECT (SELECT coalesce(sum(next_offset), 0)::bigint FROM stream_offsets"
         "        WHERE consumer_group = 'consumer'),"
         "       (SELECT coalesce(sum(next_offset), 0)::bigint FROM stream_offsets"
         "        WHERE consumer_group = 'stream_processor'),"
-        "       (SELECT coalesce(sum(least), 0)::bigint FROM (SELECT min(next_offset) AS least"
-        "        FROM detector_progress GROUP BY source_id) AS each)"
+        "       (SELECT coalesce(sum(least), 0)::bigint FROM ("
+        "        SELECT min(coalesce((positions ->> source_id::text)::bigint, 0)) AS least"
+        "        FROM detector_shards CROSS JOIN sources GROUP BY source_id) AS each)"
     )
 
     def __init__(self, system: System) -> None:

@@ -103,14 +103,6 @@ def test_beyond_the_cap_rejects_are_only_counted(service, kafka, topic, query):
     ]
 
 
-def test_types_are_registered_with_the_offset_of_their_first_reading(service, kafka, topic, query):
-    send(kafka, topic, [b"bad", message(), message(sensor_type="co2"), message()], partition=2)
-    run_once(service)
-    assert query("SELECT sensor_type, first_offset FROM sensor_types ORDER BY 1") == [
-        *(("co2", 2), ("temperature", 1))
-    ]
-
-
 def test_killed_at_random_moments_it_stores_each_message_once(service, kafka, topic, query):
     total, kills, chance = 30_000, 4, random.Random(7)
     send(kafka, topic, [message(value=n / 100) for n in range(total)])

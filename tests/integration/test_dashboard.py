@@ -60,7 +60,6 @@ INSERT INTO merged_verdicts SELECT date_bin('10 minutes', minute, '2000-01-01'),
 FIT = """INSERT INTO model_runs (sensor_type, fitted_at, training_rows, duration_seconds, threshold,
  flagged_share) VALUES ('co2', now(), 1000, 0.1, -0.49, 0.05);
 INSERT INTO sources (cluster_id, topic_id, topic, partition) VALUES ('c', 't', 'iot_sensors', 0);
-INSERT INTO sensor_types VALUES ('co2', 1, 0);
 INSERT INTO stream_offsets (consumer_group, source_id, next_offset) VALUES ('consumer', 1, 3600)"""
 HEARTBEAT = """INSERT INTO service_status (service, instance, state, details) VALUES
  ('consumer', 'a-1', 'running', '{"readings_per_s": 3, "lag": 7, "latency_ms_p99": 120}')"""
@@ -102,7 +101,8 @@ def test_long_ranges_count_verdicts_as_the_minutes_do(database, query):
     end = clock.replace(tzinfo=None)
     with database.transaction() as tx:
         kinds = random.integers(0, 5, 5000)
-        verdict_counts.add(tx, times, ["Lab"] * 5000, ["co2"] * 5000, kinds)
+        counts = verdict_counts.to_pages(times, ["Lab"] * 5000, ["co2"] * 5000, kinds)
+        verdict_counts.add(tx, counts)
     asked = Selection(end.replace(minute=0, second=0) - timedelta(hours=23), end)
     anomalies = (
         "SELECT sum(ml_only + both_flag)::int FROM verdict_counts"

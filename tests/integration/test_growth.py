@@ -144,8 +144,9 @@ def test_a_detachment_that_was_interrupted_is_finished(grown, database_url, data
 
 def test_readings_that_go_unscored_are_told(grown, database, query, caplog):
     query("INSERT INTO sources (cluster_id, topic_id, topic, partition) VALUES ('c', 't', 't', 0)")
-    query("INSERT INTO sensor_types VALUES ('co2', 1, 0)")
-    query("INSERT INTO detector_progress VALUES ('co2', 1, 4001)")
+    query(
+        "UPDATE detector_shards SET positions = '{\"1\": 4001}' WHERE shard = detector_shard('co2')"
+    )
     look_after(database, KEEP, LATER)
     assert "unscored_readings_dropped" in caplog.text and "readings=1000" in caplog.text
 

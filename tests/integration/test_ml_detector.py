@@ -11,15 +11,17 @@ import numpy as np
 import psycopg2
 import pytest
 
-from db import claims
+from db.shards import shard_of
 from simulator.fleet import SensorSimulator
 from tests.conftest import CHECKOUT
 from tests.messages import message, send
 from tests.waiting import until
 
-pytestmark = pytest.mark.integration
+# Whoever takes over from a killed one waits 8 s to be sure.
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 START = datetime(2026, 1, 31, 12, tzinfo=UTC)
+OWNERS = "SELECT owner, count(*) FROM detector_shards GROUP BY owner ORDER BY count(*)"
 VERDICTS = (
     "SELECT source_id, log_offset, is_anomaly, anomaly_score, reason"
     " FROM ml_anomaly_predictions ORDER BY 1, 2"
@@ -86,8 +88,8 @@ def uninterrupted(query, run_once):
 
     def run():
         query(
-            "TRUNCATE ml_anomaly_predictions, detector_progress, detector_claims,"
-            " detector_snapshots, model_runs"
+            "TRUNCATE ml_anomaly_predictions, model_runs, lease_owners; UPDATE detector_shards"
+            " SET owner = NULL, positions = '{}', state = NULL, state_positions = '{}'"
         )
         run_once("ml_detector.py")
         return query(VERDICTS)
@@ -100,10 +102,10 @@ def test_killed_at_random_moments_it_gives_the_verdicts_of_an_uninterrupted_run(
     service, stored, scored, query, run_once, uninterrupted, how
 ):
     total, chance = stored(20_000), random.Random(11)
-    for _ in range(3):
+    for _ in range(2):
         process = service("ml_detector.py")
         goal = min(total, scored() + chance.randrange(1, total // 5))
-        until(lambda goal=goal: scored() >= goal)
+        until(lambda goal=goal: scored() >= goal, seconds=90)
         process.send_signal(how)
         process.wait(20)
     run_once("ml_detector.py")
@@ -124,7 +126,7 @@ def test_it_misses_none_and_scores_none_twice_while_several_consumers_write(
     for part in range(6):
         send(kafka, topic, readings(2_000, first=2_000 * part))
         total += 2_000
-    until(lambda: scored() >= total, seconds=60)
+    until(lambda: scored() >= total, seconds=90)
     assert query(
         "SELECT count(*), count(DISTINCT (source_id, log_offset)) FROM ml_anomaly_predictions"
     ) == [(total, total)]
@@ -169,47 +171,132 @@ def test_readings_before_the_first_model_have_no_verdict_and_are_not_scored_agai
     assert len(again) == 2_100 and again[-1][1] is not None
 
 
+def test_two_of_them_killed_at_random_moments_give_the_verdicts_of_an_uninterrupted_run(
+    service, stored, scored, query, run_once, uninterrupted
+):
+    total, chance = stored(20_000), random.Random(12)
+    running = [service("ml_detector.py"), service("ml_detector.py")]
+    for _ in range(3):
+        goal = min(total, scored() + chance.randrange(1, total // 5))
+        until(lambda goal=goal: scored() >= goal, seconds=90)
+        victim = running.pop(chance.randrange(2))
+        victim.kill()
+        victim.wait()
+        running.append(service("ml_detector.py"))
+    until(lambda: scored() >= total, seconds=90)
+    until(lambda: [count for _, count in query(OWNERS)] == [8, 8], seconds=90)
+    for process in running:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    assert query(OWNERS) == [(None, 16)]
+    interrupted = query(VERDICTS)
+    assert len(interrupted) == total
+    assert interrupted == uninterrupted()
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_several_detectors_share_the_types_and_take_over_from_one_that_dies_or_sleeps(
     service, stored, scored, query, how
 ):
     total = stored(500)
     first, second = service("ml_detector.py"), service("ml_detector.py")
-    holders = "SELECT instance, count(*) FROM detector_claims GROUP BY instance ORDER BY count(*)"
-    until(lambda: [count for _, count in query(holders)] == [2, 3])
+    until(lambda: [count for _, count in query(OWNERS)] == [8, 8], seconds=90)
     first.send_signal(how)
-    until(lambda: [count for _, count in query(holders)] == [5])
+    until(lambda: [count for _, count in query(OWNERS)] == [16], seconds=90)
     total += stored(2_000, first=500)
-    until(lambda: scored() >= total)
+    until(lambda: scored() >= total, seconds=90)
     assert scored() == total
     assert second.poll() is None
 
 
-def test_one_that_fell_asleep_before_it_held_a_type_gets_no_share(database, database_url):
-    url = psycopg2.extensions.make_dsn(database_url, application_name="ml_detector asleep")
-    asleep = psycopg2.connect(url)
-    asleep.cursor().execute("SELECT 1")
+def test_host_names_of_sixty_characters_are_told_apart(service, stored, scored, query, tmp_path):
+    script = tmp_path / "on_a_host_with_a_long_name.py"
+    script.write_text(
+        "import runpy, socket, sys\n"
+        f"sys.path.insert(0, {str(CHECKOUT)!r})\n"
+        "socket.gethostname = lambda: 'h' * 60\n"
+        f"runpy.run_path({str(CHECKOUT / 'ml_detector.py')!r}, run_name='__main__')\n"
+    )
+    total = stored(500)
+    first, _ = service(str(script)), service(str(script))
+    until(lambda: [count for _, count in query(OWNERS)] == [8, 8], seconds=90)
+    assert all(len(owner) > 63 for owner, _ in query(OWNERS))
+    first.kill()
+    total += stored(500, first=500)
+    until(lambda: scored() == total, seconds=90)
 
-    def held(lease_seconds):
-        with database.transaction() as tx:
-            return claims.share_types(tx, "awake", "abcd", lease_seconds)[0]
 
-    assert len(held(60)) == 2
-    until(lambda: len(held(0.2)) == 4)
-    asleep.close()
+def test_readings_that_a_clock_set_back_dates_to_days_before_are_scored(
+    service, stored, scored, query
+):
+    total = stored(500)
+    service("ml_detector.py")
+    until(lambda: scored() == total, seconds=90)
+    total += stored(100, first=500)
+    until(lambda: scored() == total, seconds=90)  # by now it reads from yesterday on
+    query(
+        "ALTER TABLE sensor_readings ALTER COLUMN ingested_on"
+        " SET DEFAULT (now() AT TIME ZONE 'UTC')::date - 2"
+    )
+    total += stored(500, first=600)
+    until(lambda: scored() == total, seconds=90)
+    assert query("SELECT count(DISTINCT ingested_on) FROM ml_anomaly_predictions") == [(2,)]
+
+
+def test_once_scores_all_that_is_there_though_a_type_is_silent(
+    kafka, topic, stored, scored, run_once
+):
+    total = stored(500)
+    run_once("ml_detector.py")
+    send(kafka, topic, [message(sensor_type="temperature", value=n / 10) for n in range(3_000)])
+    run_once("consumer.py")
+    run_once("ml_detector.py")
+    assert scored() == total + 3_000
+
+
+def test_thousands_of_made_up_types_hold_the_others_up_by_no_more_than_their_readings(
+    kafka, topic, service, stored, scored, run_once
+):
+    send(kafka, topic, [message(sensor_type=f"made-up-{n}") for n in range(8_000)])
+    total = 8_000 + stored(1_000)
+    service("ml_detector.py")
+    until(lambda: scored() == total, seconds=90)
+    total += stored(1_000, first=1_000)
+    until(lambda: scored() == total, seconds=90)
+
+
+def test_with_a_changed_setting_it_learns_again_what_it_had_scored_and_goes_on(
+    service, stored, scored, query, environment
+):
+    total = stored(5_000)
+    first = service("ml_detector.py", "--once")
+    assert first.wait(60) == 0
+    total += stored(500, first=5_000)
+    second = service("ml_detector.py", "--once", DETECTOR_HISTORY_SIZE="200")
+    assert second.wait(60) == 0, second.log_path.read_text()
+    assert "state_of_another_version" in second.log_path.read_text()
+    assert scored() == total
+    assert query(
+        "SELECT count(*) FROM ml_anomaly_predictions WHERE is_anomaly IS NULL AND id > 5000"
+    ) == [(0,)]
+
+
+@pytest.mark.parametrize("sensor_type", ["co2", "temperature", "", "Wärme °C", "a'b\\c", "x" * 50])
+def test_the_shard_of_a_type_is_the_same_in_the_database(query, sensor_type):
+    assert query("SELECT detector_shard(%s)", sensor_type) == [(shard_of(sensor_type),)]
 
 
 def test_a_zombie_that_wakes_up_scores_nothing_twice(service, stored, scored, query):
     total = stored(2_000)
     zombie = service("ml_detector.py")
-    until(lambda: scored() == total)
+    until(lambda: scored() == total, seconds=90)
     zombie.send_signal(signal.SIGSTOP)
     total += stored(2_000, first=2_000)
     service("ml_detector.py")
-    until(lambda: scored() == total, seconds=60)
+    until(lambda: scored() == total, seconds=90)
     zombie.send_signal(signal.SIGCONT)
     total += stored(2_000, first=4_000)
-    until(lambda: scored() >= total, seconds=60)
+    until(lambda: scored() >= total, seconds=90)
     assert len(query(VERDICTS)) == total
     zombie.send_signal(signal.SIGTERM)
     assert zombie.wait(30) == 0
@@ -220,12 +307,15 @@ def test_progress_set_back_before_predictions_that_exist_stops_it_with_one_line(
 ):
     total = stored(500)
     run_once("ml_detector.py")
-    query("UPDATE detector_progress SET next_offset = next_offset - 4 WHERE sensor_type = 'co2'")
+    query(
+        "UPDATE detector_shards SET positions = (SELECT jsonb_object_agg(key, value::bigint - 4)"
+        " FROM jsonb_each_text(positions)) WHERE shard = detector_shard('co2')"
+    )
     process = service("ml_detector.py")
     assert process.wait(40) == 2
     log = process.log_path.read_text()
-    assert "progress in detector_progress was set back to before rows that exist" in log
-    assert log.count("progress_stale") == 1 and "Traceback" not in log
+    assert "position in detector_shards was set back to before rows that exist" in log
+    assert log.count("checkpoint_stale") == 1 and "Traceback" not in log
     assert scored() == total
 
 

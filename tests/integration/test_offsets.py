@@ -1,6 +1,7 @@
 import pytest
 
-from db.offsets import Checkpoint, Position, StaleCheckpoint, register_sources
+from db.connection import StaleCheckpoint
+from db.offsets import Checkpoint, Position, register_sources
 
 pytestmark = pytest.mark.integration
 

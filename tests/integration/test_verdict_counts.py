@@ -17,7 +17,8 @@ def test_counts_add_up_over_batches_and_kinds(database):
     times = np.full(5, 1_700_000_000_000_000)
     for _ in range(2):
         with database.transaction() as tx:
-            verdict_counts.add(tx, times, ["Lab"] * 5, ["co2"] * 5, kinds)
+            counts = verdict_counts.to_pages(times, ["Lab"] * 5, ["co2"] * 5, kinds)
+            verdict_counts.add(tx, counts)
     with database.transaction() as tx:
         tx.execute(
             "SELECT neither, rule_only, ml_only, both_flag, without_verdict FROM verdict_counts"
@@ -29,7 +30,8 @@ def test_counts_are_kept_per_minute_place_and_type(database):
     minutes = np.array([3, 1, 3, 3, 1]) * 60_000_000
     places, types = ["B", "A", "B", "A", "A"], ["co2", "co2", "co2", "co2", "power"]
     with database.transaction() as tx:
-        verdict_counts.add(tx, minutes, places, types, np.array([0, 4, 0, 2, 1]))
+        counts = verdict_counts.to_pages(minutes, places, types, np.array([0, 4, 0, 2, 1]))
+        verdict_counts.add(tx, counts)
         tx.execute(
             "SELECT extract(minute FROM minute)::int, location, sensor_type, neither, rule_only,"
             " ml_only, both_flag, without_verdict FROM verdict_counts ORDER BY 1, 2, 3"

@@ -11,11 +11,11 @@ import pytest
 from tests.conftest import CHECKOUT
 
 CEILINGS = {
-    "producer": 3_637,
-    "consumer": 3_858,
-    "stream_processor": 4_508,
-    "ml_detector": 3_890,
-    "dashboard": 3_721,
+    "producer": 3_645,
+    "consumer": 3_830,
+    "stream_processor": 4_520,
+    "ml_detector": 3_993,
+    "dashboard": 3_732,
 }
 
 
