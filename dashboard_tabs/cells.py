@@ -35,8 +35,12 @@ def _grid(
     insight: str,
     font_px: int = 11,
     customdata: Any = None,
+    every: int = 1,
 ) -> Figure:
-    """Return cells of -1..1 (NaN: none) coloured from the first colour over none to the second."""
+    """Return cells of -1..1 (NaN: none) coloured from the first colour over none to the second.
+
+    One column in ``every`` is named.
+    """
     below, above = colours
     cells = {
         **{"type": "heatmap", "x": [theme.text(each) for each in x]},
@@ -61,8 +65,8 @@ def _grid(
     drawn = figure([ground, cells], title, insight, height=34 + _CELL * max(3, len(y)))
     axes = drawn["layout"]
     axes["xaxis"] = NAMES | (
-        {"tickangle": 0, "tickfont": {"size": 9.5, "color": theme.QUIET}}
-        if len(x) < _NARROW or len(max(x, key=len)) < 3
+        {"tickangle": 0, "tickfont": {"size": 9.5, "color": theme.QUIET}, "dtick": every}
+        if len(x) < _NARROW or every > 1
         else {"automargin": True}
     )
     axes["yaxis"] = NAMES | {"autorange": "reversed"}
@@ -176,4 +180,5 @@ def hours(table: pd.DataFrame, headings: Mapping[str, str]) -> Figure:
         else "Fills as the hours go by",
         font_px=10,
         customdata=z,
+        every=3,
     )

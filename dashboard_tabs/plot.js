@@ -2,6 +2,8 @@
 
 const SOURCE = new URL("component/dashboard_tabs.plot.plotlyjs/plotly-cartesian.min.js?v=PLOTLY_JS", document.baseURI).href;
 const OPTIONS = { responsive: true, displaylogo: false, displayModeBar: false, doubleClick: "reset" };
+// A cell narrower than this has no room for its number; the pointer tells it.
+const TEXT_PX = 30;
 const decoder = new TextDecoder();
 // Of all figures of the page: those that are mounted, and the range that each group was zoomed to.
 const mounted = (window.sensorPlots ??= new Set());
@@ -27,10 +29,13 @@ function looks(element) {
   return { ink, ground, border, family };
 }
 
-function dressed(figure, { ink, ground, border, family }) {
+function dressed(figure, { ink, ground, border, family }, width) {
   const { layout } = figure;
   const font = { color: ink, family, size: 12 };
-  for (const trace of figure.data) if (trace.type === "heatmap") trace.textfont = { ...trace.textfont, color: ink };
+  for (const trace of figure.data.filter(({ type }) => type === "heatmap")) {
+    trace.textfont = { ...trace.textfont, color: ink };
+    if ((width - layout.margin.l) / trace.x.length < TEXT_PX) trace.texttemplate = "";
+  }
   Object.assign(layout, { paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font,
     hoverlabel: { bgcolor: ground, bordercolor: border, font, align: "left" } });
   const range = zoomed[layout.meta.group];
@@ -45,7 +50,7 @@ async function draw(element) {
   const state = element.text + JSON.stringify([look, zoomed[element.group]]);
   if (state === element.drawn) return;
   element.drawn = state;
-  const { data, layout } = dressed(JSON.parse(element.text), look);
+  const { data, layout } = dressed(JSON.parse(element.text), look, element.clientWidth);
   const isFirst = !element._fullLayout;
   element.isDrawing = true;
   await Plotly.react(element, data, layout, OPTIONS);
