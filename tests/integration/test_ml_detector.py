@@ -187,7 +187,7 @@ def test_two_of_them_killed_at_random_moments_give_the_verdicts_of_an_uninterrup
     # Those that run now: a killed one is an owner too, for as long as its counter may yet move.
     alive = {str(process.pid): 8 for process in running}
     until(
-        lambda: {str(owner).rpartition("-")[2]: count for owner, count in query(OWNERS)} == alive,
+        lambda: {f"-{owner}".split("-")[-2]: count for owner, count in query(OWNERS)} == alive,
         seconds=90,
     )
     for process in running:
