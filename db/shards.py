@@ -95,6 +95,11 @@ def take(tx: Cursor, owner: str, seen: Mapping[int, int]) -> None:
         tx.execute(SQL["take"], given)
 
 
+def leave(tx: Cursor, owner: str) -> None:
+    """Give back what was taken, or given by a peer, and never loaded: nothing of it is to save."""
+    tx.execute("UPDATE detector_shards SET owner = NULL WHERE owner = %s", (owner,))
+
+
 def load(tx: Cursor, owner: str, number: int) -> Shard | None:
     """Return a shard with its state, or None if another has taken it meanwhile."""
     tx.execute(SQL["load"], {"owner": owner, "shard": number})

@@ -194,6 +194,8 @@ class Scoring:
         """Give all shards back, one by one: the time to stop may not suffice for all."""
         for number in list(self.held):
             self.hand_over({number: None})
+        with self.database.transaction() as tx:
+            shards.leave(tx, self.presence.owner)
 
     def state(self, held: Held) -> bytes:
         """Return all that is known of a shard's types."""

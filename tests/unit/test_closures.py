@@ -14,8 +14,8 @@ CEILINGS = {
     "producer": 3_645,
     "consumer": 3_830,
     "stream_processor": 4_520,
-    "ml_detector": 3_993,
-    "dashboard": 3_732,
+    "ml_detector": 4_000,
+    "dashboard": 3_737,
 }
 
 
