@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,11 @@ class StopSignal:
         self._requested = False
 
     def install(self) -> StopSignal:
-        """Handle SIGINT and SIGTERM from now on."""
+        """Handle SIGINT and SIGTERM from now on.
+
+        Arrow has handlers of its own while it reads: one told to stop just then would die of it.
+        """
+        pa.enable_signal_handlers(False)
         signal.signal(signal.SIGINT, self._on_signal)
         signal.signal(signal.SIGTERM, self._on_signal)
         return self

@@ -11,10 +11,10 @@ import pytest
 from tests.conftest import CHECKOUT
 
 CEILINGS = {
-    "producer": 3_645,
-    "consumer": 3_830,
-    "stream_processor": 4_520,
-    "ml_detector": 4_000,
+    "producer": 3_650,
+    "consumer": 3_835,
+    "stream_processor": 4_525,
+    "ml_detector": 4_005,
     "dashboard": 3_737,
 }
 
