@@ -18,7 +18,7 @@ from db.connection import DatabaseUnavailable, RowExists, StaleCheckpoint
 from db.schema import SchemaMismatch, prepare_database
 from service.cli import service_parser
 from service.leases import Presence
-from service.lifecycle import Outage, UserError, one_line, refuse_set_back
+from service.lifecycle import Outage, StopSignal, UserError, one_line, refuse_set_back
 from service.runner import Process, run_service, running
 from service.scoring import Scoring
 
@@ -27,37 +27,60 @@ log = logging.getLogger("ml_detector")
 NAME = "ml_detector"
 
 
-def run(scoring: Scoring, process: Process, once: bool) -> None:
-    """Run until stopped, or, if ``once``, until what was there at the beginning is scored."""
-    beat, stop = process.beat, process.stop
-    outage = Outage("postgresql")
-    is_prepared = is_done = False
-    refused_row = ""
-    while not (stop.requested or is_done):
+class _Run:
+    """The loop over what has been stored; whatever fails, it begins again from the database."""
+
+    def __init__(self, scoring: Scoring, process: Process, once: bool) -> None:
+        self.scoring = scoring
+        self.process = process
+        self.once = once
+        self.outage = Outage("postgresql")
+        self.is_prepared = self.is_done = False
+        self.refused_row = ""
+
+    def until(self, stop: StopSignal) -> None:
+        """Go on until a stop is requested, or, if ``once``, until what was there is scored."""
+        while not (stop.requested or self.is_done):
+            if self._attempt():
+                self._tell()
+                if not self.scoring.is_busy:
+                    stop.wait(self.scoring.settings.poll_seconds)
         try:
-            if not is_prepared:
-                prepare_database(process.database)
-                is_prepared = True
-            scoring.share()
-            scored = scoring.poll()
-            is_done = once and not scored and scoring.is_done()
-            outage.over()
+            self.scoring.release()
+        except (StaleCheckpoint, RowExists, DatabaseUnavailable) as problem:
+            log.warning("state_not_saved reason=%s", one_line(problem))
+
+    def _attempt(self) -> bool:
+        """Take a step; when it fails, forget everything that is not in the database."""
+        try:
+            self._step()
+            self.outage.over()
+            return True
         except (StaleCheckpoint, RowExists) as problem:
             if isinstance(problem, RowExists):
-                refuse_set_back("position in detector_shards", problem, refused_row)
-                refused_row = str(problem)
+                refuse_set_back("position in detector_shards", problem, self.refused_row)
+                self.refused_row = str(problem)
             log.warning("checkpoint_stale action=reload reason=%s", one_line(problem))
-            scoring.pace(math.inf)
-            scoring.reset()
-            continue
         except SchemaMismatch as problem:
             raise UserError(problem) from problem
         except DatabaseUnavailable as problem:
-            scoring.pace(math.inf)
-            scoring.reset()
-            stop.wait(outage.failed(problem))
-            continue
-        beat.count(scored)
+            self.process.stop.wait(self.outage.failed(problem))
+        self.scoring.pace(math.inf)
+        self.scoring.reset()
+        return False
+
+    def _step(self) -> None:
+        """Score one portion, where there is one."""
+        if not self.is_prepared:
+            prepare_database(self.process.database)
+            self.is_prepared = True
+        self.scoring.share()
+        scored = self.scoring.poll()
+        self.process.beat.count(scored)
+        self.is_done = self.once and not scored and self.scoring.is_done()
+
+    def _tell(self) -> None:
+        scoring, beat = self.scoring, self.process.beat
         if beat.due:
             beat.beat(
                 lag=scoring.lag,
@@ -66,12 +89,6 @@ def run(scoring: Scoring, process: Process, once: bool) -> None:
                 **scoring.latency.percentiles_ms(),  # type: ignore[arg-type]
             )
             scoring.latency.reset()
-        if not scoring.is_busy:
-            stop.wait(scoring.settings.poll_seconds)
-    try:
-        scoring.release()
-    except (StaleCheckpoint, RowExists, DatabaseUnavailable) as problem:
-        log.warning("state_not_saved reason=%s", one_line(problem))
 
 
 def main() -> None:
@@ -81,7 +98,7 @@ def main() -> None:
     presence = Presence(NAME)
     with running(NAME, settings.service, presence) as process:
         scoring = Scoring(settings.detector, process.database, presence)
-        run(scoring, process, args.once)
+        _Run(scoring, process, args.once).until(process.stop)
         process.beat.beat("stopped", force=True, anomalies=scoring.anomalies)
 
 

@@ -160,38 +160,59 @@ def slow_network(a: Attack) -> None:
         a.recover(*SERVICES)
 
 
+Asleep = list[subprocess.Popen[bytes]]
+
+
+def _kill_any(a: Attack, asleep: Asleep) -> None:
+    process = a.system.any_instance(a.chance)
+    if process in asleep:
+        asleep.remove(process)
+    a.system.start(a.system.kill(process))
+
+
+def _kill_postgres(a: Attack, asleep: Asleep) -> None:
+    a.system.servers.postgres.kill()
+    a.system.servers.postgres.start()
+
+
+def _kill_kafka(a: Attack, asleep: Asleep) -> None:
+    a.system.servers.kafka.kill()
+    a.system.servers.kafka.start()
+
+
+def _freeze_any(a: Attack, asleep: Asleep) -> None:
+    asleep.append(a.system.any_instance(a.chance))
+    a.system.freeze(asleep[-1])
+
+
+def _cut(a: Attack, asleep: Asleep) -> None:
+    a.chance.choice(a.system.servers.proxies).cut()
+
+
+def _slow_or_hasten(a: Attack, asleep: Asleep) -> None:
+    proxy = a.chance.choice(a.system.servers.proxies)
+    proxy.delay_s = 0.0 if proxy.delay_s else a.chance.uniform(0.02, 0.2)
+
+
+# Equally likely; a service is killed as often as a server.
+BLOWS: tuple[Callable[[Attack, Asleep], None], ...] = (
+    *(_kill_any, _kill_any, _kill_postgres, _kill_kafka),
+    *(_freeze_any, _cut, _slow_or_hasten),
+)
+
+
 def everything(a: Attack) -> None:
     """Do all of the above at random, one on top of the other."""
-    servers = a.system.servers
     for service in SERVICES:
         a.system.start(service)
-    asleep: list[subprocess.Popen[bytes]] = []
+    asleep: Asleep = []
     for _ in a.moments(2.0):
-        blow = a.chance.randrange(7)
-        if blow <= 1:
-            process = a.system.any_instance(a.chance)
-            if process in asleep:
-                asleep.remove(process)
-            a.system.start(a.system.kill(process))
-        elif blow == 2:
-            servers.postgres.kill()
-            servers.postgres.start()
-        elif blow == 3:
-            servers.kafka.kill()
-            servers.kafka.start()
-        elif blow == 4:
-            asleep.append(a.system.any_instance(a.chance))
-            a.system.freeze(asleep[-1])
-        elif blow == 5:
-            a.chance.choice(servers.proxies).cut()
-        else:
-            proxy = a.chance.choice(servers.proxies)
-            proxy.delay_s = 0.0 if proxy.delay_s else a.chance.uniform(0.02, 0.2)
+        a.chance.choice(BLOWS)(a, asleep)
         if len(asleep) > 2:
             a.system.thaw(asleep.pop(0))
     for process in asleep:
         a.system.thaw(process)
-    for proxy in servers.proxies:
+    for proxy in a.system.servers.proxies:
         proxy.delay_s = 0.0
     a.recover(*SERVICES)
 
