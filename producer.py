@@ -125,7 +125,7 @@ def main() -> None:
     settings = load_settings_or_exit()
     recording = open_recording(args) if args.replay else None
     target = Target(settings.kafka, args.max_messages, args.duration)
-    with running(SERVICE, settings.service, is_writer=False) as process:
+    with running(SERVICE, settings.service) as process:
         feed = make_feed(recording, settings.producer, args)
         outcome = send_feed(feed, target, process)
     log.log(

@@ -1,4 +1,4 @@
-"""Messages in bulk: the bytes of ``encode_reading``, at a tenth of its cost.
+"""Readings to messages: one by one, or in bulk the same bytes at a tenth of the cost.
 
 What all readings of one sensor have in common is encoded once; values and times are encoded as
 columns, by the same JSON library as single readings.
@@ -8,13 +8,45 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import orjson
 
-from pipeline.reading import reading_key
+
+@dataclass(frozen=True)
+class Reading:
+    """One measured value of one sensor at one event time (``timestamp``, aware, UTC)."""
+
+    sensor_id: str
+    sensor_type: str
+    location: str
+    value: float
+    timestamp: datetime
+    anomaly: bool
+    unit: str
+
+
+def reading_key(location: str, sensor_type: str) -> bytes:
+    """Return the message key: it keeps the readings of one window in order in one partition."""
+    return f"{location}/{sensor_type}".encode()
+
+
+def encode_reading(reading: Reading) -> bytes:
+    """Return the message of a reading, UTF-8 JSON."""
+    return orjson.dumps(
+        {
+            "sensor_id": reading.sensor_id,
+            "sensor_type": reading.sensor_type,
+            "location": reading.location,
+            "value": reading.value,
+            "timestamp": reading.timestamp.isoformat(),
+            "anomaly": reading.anomaly,
+            "unit": reading.unit,
+        }
+    )
 
 
 class Sensor(NamedTuple):

@@ -1,4 +1,4 @@
-"""The message: what a reading is, how it is written, and which messages are none.
+"""The message: what a reading is, and which messages are none.
 
 What is said here of one message holds for all of a batch (pipeline/decoding.py).
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
@@ -35,19 +34,6 @@ TEXT_LENGTHS = {
 }
 
 
-@dataclass(frozen=True)
-class Reading:
-    """One measured value of one sensor at one event time (``timestamp``, aware, UTC)."""
-
-    sensor_id: str
-    sensor_type: str
-    location: str
-    value: float
-    timestamp: datetime
-    anomaly: bool
-    unit: str
-
-
 class InvalidReading(ValueError):
     """A message is no reading; ``code`` is the kind of fault in one word."""
 
@@ -69,26 +55,6 @@ class Message(msgspec.Struct, gc=False):
 
 
 _parse = msgspec.json.Decoder(Message).decode
-
-
-def reading_key(location: str, sensor_type: str) -> bytes:
-    """Return the message key: it keeps the readings of one window in order in one partition."""
-    return f"{location}/{sensor_type}".encode()
-
-
-def encode_reading(reading: Reading) -> bytes:
-    """Return the message of a reading, UTF-8 JSON."""
-    return orjson.dumps(
-        {
-            "sensor_id": reading.sensor_id,
-            "sensor_type": reading.sensor_type,
-            "location": reading.location,
-            "value": reading.value,
-            "timestamp": reading.timestamp.isoformat(),
-            "anomaly": reading.anomaly,
-            "unit": reading.unit,
-        }
-    )
 
 
 def decode_message(payload: bytes | None) -> Message:

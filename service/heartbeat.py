@@ -36,7 +36,7 @@ class BackgroundReporter:
         Database of ``service_status``.
     service, instance : str
         Name of the service and of this process.
-    watched : Database, optional
+    watched : Database
         Where the service writes: a session that blocks it for long is ended.
     presence : Presence, optional
         Kept up as long as this runs.
@@ -47,13 +47,13 @@ class BackgroundReporter:
         url: str,
         service: str,
         instance: str,
-        watched: Database | None = None,
+        watched: Database,
         presence: Presence | None = None,
     ) -> None:
         self._database = Database(url, f"{service}-heartbeat")
         self._service = service
         self._instance = instance
-        self._blocking = BlockingSession(watched) if watched else None
+        self._blocking = BlockingSession(watched)
         self._presence = presence
         self._newest: queue.Queue[Beat | None] = queue.Queue()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
@@ -64,10 +64,9 @@ class BackgroundReporter:
         self._newest.put((state, details))
 
     def _run(self) -> None:
-        pause_s = LOOK_SECONDS if self._blocking or self._presence else None
         goes_on = True
         while goes_on:
-            beats = self._wait(pause_s)
+            beats = self._wait()
             goes_on = None not in beats
             try:
                 with self._database.transaction() as tx:
@@ -76,10 +75,10 @@ class BackgroundReporter:
                 log.debug("heartbeat_not_written reason=%s", str(problem).strip())
         self._database.close()
 
-    def _wait(self, pause_s: float | None) -> list[Beat | None]:
+    def _wait(self) -> list[Beat | None]:
         """Return what was handed over, after a pause if that is nothing."""
         try:
-            beats = [self._newest.get(timeout=pause_s)]
+            beats = [self._newest.get(timeout=LOOK_SECONDS)]
         except queue.Empty:
             return []
         while not self._newest.empty():
@@ -89,8 +88,7 @@ class BackgroundReporter:
     def _step(self, tx: Cursor, beats: list[Beat], goes_on: bool) -> None:
         for beat in beats[-1:]:  # the database was slow: only the newest one is worth writing
             status.report(tx, self._service, self._instance, *beat)
-        if self._blocking:
-            self._blocking.look(tx, time.monotonic())
+        self._blocking.look(tx, time.monotonic())
         if self._presence and goes_on:
             self._presence.step(tx, time.monotonic())
         elif self._presence:

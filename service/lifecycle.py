@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,11 @@ STOP_DEADLINE_SECONDS = 20.0
 # A sleeping service notices the request this late.
 STOP_POLL_SECONDS = 0.05
 HEARTBEAT_SECONDS = 5.0
+# Before the first retry, and at most; it doubles in between. A server is back within seconds.
+FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS = 0.1, 2.0
+
+# Writes one heartbeat, of a state and details; may raise nothing.
+HeartbeatWriter = Callable[[str, dict[str, Any]], None]
 
 
 class UserError(Exception):
@@ -104,44 +109,29 @@ class Outage:
     ----------
     what : str
         Name for the log, e.g. ``postgresql``.
-    first_delay_s, max_delay_s : float
-        Delay before the first retry and its limit, seconds; doubles in between, with jitter.
     clock : callable
         Monotonic seconds.
     """
 
-    def __init__(
-        self,
-        what: str,
-        first_delay_s: float = 0.1,
-        max_delay_s: float = 2.0,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, what: str, clock: Callable[[], float] = time.monotonic) -> None:
         self.what = what
-        self.first_delay_s = first_delay_s
-        self.max_delay_s = max_delay_s
         self.clock = clock
         self.attempts = 0
         self.since_s = 0.0
         self.retry_at_s = 0.0
 
     @property
-    def ongoing(self) -> bool:
-        """Whether the last attempt failed."""
-        return self.attempts > 0
-
-    @property
     def waiting(self) -> bool:
         """Whether it is too early for the next attempt."""
-        return self.ongoing and self.clock() < self.retry_at_s
+        return self.attempts > 0 and self.clock() < self.retry_at_s
 
     def failed(self, reason: object) -> float:
         """Note a failed attempt; return the seconds to wait before the next."""
         now = self.clock()
-        if not self.ongoing:
+        if not self.attempts:
             self.since_s = now
             log.warning("%s_unavailable waiting=1 reason=%s", self.what, one_line(reason))
-        delay = min(self.max_delay_s, self.first_delay_s * 2**self.attempts)
+        delay = min(MAX_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2**self.attempts)
         delay *= random.uniform(0.5, 1.0)  # jitter: five services must not retry in step
         self.attempts += 1
         self.retry_at_s = now + delay
@@ -149,7 +139,7 @@ class Outage:
 
     def over(self) -> None:
         """Note a successful attempt."""
-        if self.ongoing:
+        if self.attempts:
             seconds = self.clock() - self.since_s
             log.info("%s_available after_s=%.1f attempts=%d", self.what, seconds, self.attempts + 1)
             self.attempts = 0
@@ -213,13 +203,6 @@ class RecentLatencies:
     def reset(self) -> None:
         """Forget what was taken in."""
         self._samples.clear()
-
-
-class HeartbeatWriter(Protocol):
-    """Writes one heartbeat; may raise nothing."""
-
-    def __call__(self, state: str, details: dict[str, Any]) -> None:
-        """Hand a heartbeat over."""
 
 
 class Heartbeat:

@@ -27,10 +27,7 @@ class Process:
 
 @contextmanager
 def running(
-    service: str,
-    settings: ServiceSettings,
-    presence: Presence | None = None,
-    is_writer: bool = True,
+    service: str, settings: ServiceSettings, presence: Presence | None = None
 ) -> Iterator[Process]:
     """Set the process up as a service; clear up on leaving.
 
@@ -38,17 +35,13 @@ def running(
     ----------
     presence : Presence, optional
         Kept up as long as it runs.
-    is_writer : bool
-        Whether it writes to the database more than heartbeats.
     """
     setup_logging(service, settings)
     stop = StopSignal().install()
     url = settings.database_url
     with (
         Database(url, service) as database,
-        BackgroundReporter(
-            url, service, instance_name(), database if is_writer else None, presence
-        ) as reporter,
+        BackgroundReporter(url, service, instance_name(), database, presence) as reporter,
     ):
         beat = Heartbeat(serve_metrics(service, reporter, settings.metrics_port))
         yield Process(database, beat, stop)

@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 from confluent_kafka import KafkaError, Message, Producer
 
-from pipeline.reading import Reading, encode_reading, reading_key
+from pipeline.encoding import Reading, encode_reading, reading_key
 from simulator.sensor_types import LOCATIONS, SENSOR_TYPES
 
 # One message in so many is no reading, and one in so many comes an hour late.

@@ -84,7 +84,7 @@ def gap_of(database, database_url, query):
     presence, stored = Presence("ml_detector"), 0
     with (
         WatchedDatabase(database_url, "test") as watched,
-        BackgroundReporter(database_url, "ml_detector", "test", presence=presence),
+        BackgroundReporter(database_url, "ml_detector", "test", database, presence),
     ):
         until(lambda: presence.has_begun)
         scoring = Scoring(DetectorSettings(), watched, presence)

@@ -11,10 +11,10 @@ import pytest
 from tests.conftest import CHECKOUT
 
 CEILINGS = {
-    "producer": 3_650,
-    "consumer": 3_835,
-    "stream_processor": 4_525,
-    "ml_detector": 4_005,
+    "producer": 3_622,
+    "consumer": 3_775,
+    "stream_processor": 4_465,
+    "ml_detector": 3_996,
     "dashboard": 3_737,
 }
 

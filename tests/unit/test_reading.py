@@ -11,14 +11,8 @@ from hypothesis import strategies as st
 
 from pipeline import decoding
 from pipeline.decoding import decode_batch, to_hundredths
-from pipeline.reading import (
-    MAX_HUNDREDTHS,
-    InvalidReading,
-    Reading,
-    encode_reading,
-    parse_timestamp_us,
-    reading_key,
-)
+from pipeline.encoding import Reading, encode_reading, reading_key
+from pipeline.reading import MAX_HUNDREDTHS, InvalidReading, parse_timestamp_us
 from tests.messages import ARBITRARY, BAD, GOOD, NEARLY_VALID, STRANGE, message
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
