@@ -126,8 +126,8 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         Naming the first setting whose value is not allowed.
     """
     source = read_environment() if environment is None else environment
-    kinds = get_type_hints(Settings)
-    values: dict[str, dict[str, Any]] = {group: {} for group in kinds}
+    groups = get_type_hints(Settings)
+    values: dict[str, dict[str, Any]] = {group: {} for group in groups}
     for name, group, field_name, allowed in names():
         if name in source:
             try:
@@ -136,7 +136,7 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
                 shown = _shown(name, source[name])
                 raise SettingError(f"{name}={shown!r} is not allowed: use {problem}") from None
     values["kafka"]["security"] = _security(source)
-    settings = Settings(**{group: kinds[group](**given) for group, given in values.items()})
+    settings = Settings(**{group: groups[group](**given) for group, given in values.items()})
     raw, made = settings.retention.retention_days, settings.retention.aggregate_retention_days
     if made and not 0 < raw <= made:
         raise SettingError(

@@ -23,7 +23,7 @@ from dashboard_tabs import (
     states,
     status_strip,
 )
-from dashboard_tabs.data import Moment, Source
+from dashboard_tabs.queries import AsOf, QueryCache
 from db.connection import Database
 
 HEALTH = "Pipeline Health"
@@ -37,38 +37,38 @@ TABS = {
 
 
 @st.cache_resource
-def open_source(refresh_seconds: int, *urls: str) -> Source:
-    """Return the one source that all sessions of this server share."""
-    return Source([Database(url, "dashboard", read_only=True) for url in urls], refresh_seconds)
+def open_cache(refresh_seconds: int, *urls: str) -> QueryCache:
+    """Return the one cache that all sessions of this server share."""
+    return QueryCache([Database(url, "dashboard", read_only=True) for url in urls], refresh_seconds)
 
 
-def moment_of(source: Source, view: filters.View) -> Moment | None:
+def as_of_now(cache: QueryCache, view: filters.View) -> AsOf | None:
     """Return the moment to show; while the page is paused that at which it was."""
-    held: Moment | None = st.session_state.get("moment")
+    held: AsOf | None = st.session_state.get("as_of")
     if view.refresh_seconds is None and held is not None:
         return held
-    moment = source.moment(view.refresh_seconds, held)
-    st.session_state["moment"] = moment
-    return moment
+    as_of = cache.as_of(view.refresh_seconds, held)
+    st.session_state["as_of"] = as_of
+    return as_of
 
 
-def head(source: Source, view: filters.View) -> None:
+def head(cache: QueryCache, view: filters.View) -> None:
     """Draw what stands above all tabs; called again at every refresh."""
-    moment = moment_of(source, view)
-    states.banner(source, moment)
-    if moment is None:
+    as_of = as_of_now(cache, view)
+    states.banner(cache, as_of)
+    if as_of is None:
         return
-    status_strip.render(source, moment, is_paused=view.refresh_seconds is None)
-    states.notice(moment)
-    if filters.choices(source) != st.session_state.get("choices"):
+    status_strip.render(cache, as_of, is_paused=view.refresh_seconds is None)
+    states.notice(as_of)
+    if filters.choices(cache) != st.session_state.get("choices"):
         st.rerun()  # the filters at the left lack a location or a type that has come
 
 
-def body(source: Source, view: filters.View, tab: str) -> None:
+def body(cache: QueryCache, view: filters.View, tab: str) -> None:
     """Draw the open tab; called again at every refresh."""
-    moment = moment_of(source, view)
-    if moment is not None and (moment.newest is not None or tab == HEALTH):
-        TABS[tab](source, view, moment)
+    as_of = as_of_now(cache, view)
+    if as_of is not None and (as_of.newest is not None or tab == HEALTH):
+        TABS[tab](cache, view, as_of)
     else:
         states.empty()
 
@@ -85,13 +85,13 @@ def main() -> None:
         st.stop()
     refresh_seconds = settings.dashboard.refresh_seconds
     urls = (settings.dashboard_url, settings.service.database_url)
-    source = open_source(refresh_seconds, *urls)
-    view = filters.sidebar(source, refresh_seconds)
-    st.fragment(head, run_every=view.refresh_seconds)(source, view)
+    cache = open_cache(refresh_seconds, *urls)
+    view = filters.sidebar(cache, refresh_seconds)
+    st.fragment(head, run_every=view.refresh_seconds)(cache, view)
     for name, tab in zip(TABS, st.tabs(list(TABS), key="tab", bind="query-params"), strict=True):
         if tab.open:
             with tab:
-                st.fragment(body, run_every=view.refresh_seconds)(source, view, name)
+                st.fragment(body, run_every=view.refresh_seconds)(cache, view, name)
 
 
 if st.runtime.exists():

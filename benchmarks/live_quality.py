@@ -90,7 +90,7 @@ def main() -> None:
         sys.stderr.write(f"error: {problem}\n")
         raise SystemExit(1) from problem
     scored = [
-        (*truth[partition].kinds.get(offset, (None, None)), (detector, rule))
+        (*truth[partition].injected.get(offset, (None, None)), (detector, rule))
         for partition, offset, detector, rule in verdicts
         if offset < truth[partition].end
     ]

@@ -22,13 +22,13 @@ class Truth:
     ----------
     begin, end : int
         First offset read, and the one behind the last.
-    kinds : dict
+    injected : dict
         Per offset with an injected anomaly: its kind and its event, e.g. ``("spike", "spike:17")``.
     """
 
     begin: int
     end: int
-    kinds: dict[int, tuple[str, str]]
+    injected: dict[int, tuple[str, str]]
 
 
 def read_truth(client_config: dict[str, Any], topic: str, since_ms: int) -> dict[int, Truth]:
@@ -67,7 +67,7 @@ def read_truth(client_config: dict[str, Any], topic: str, since_ms: int) -> dict
 def _read_partition(consumer: Consumer, start: TopicPartition) -> Truth:
     low, end = consumer.get_watermark_offsets(start, timeout=REQUEST_TIMEOUT_SECONDS)
     begin = end if start.offset < 0 else max(low, start.offset)  # negative: nothing so late
-    kinds: dict[int, tuple[str, str]] = {}
+    injected: dict[int, tuple[str, str]] = {}
     consumer.assign([TopicPartition(start.topic, start.partition, begin)])
     position = begin
     silent_s = 0.0
@@ -85,5 +85,5 @@ def _read_partition(consumer: Consumer, start: TopicPartition) -> Truth:
             truth = dict(message.headers() or []).get(TRUTH_HEADER)
             if isinstance(truth, bytes):
                 event = truth.decode(errors="replace")
-                kinds[offset] = (event.partition(":")[0], event)
-    return Truth(begin, end, kinds)
+                injected[offset] = (event.partition(":")[0], event)
+    return Truth(begin, end, injected)

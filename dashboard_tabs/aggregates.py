@@ -5,8 +5,8 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard_tabs import charts, layout, plot, states, theme
-from dashboard_tabs.data import Moment, Source
 from dashboard_tabs.filters import View
+from dashboard_tabs.queries import AsOf, QueryCache
 from db import dashboard as queries
 from db.selecting import Selection, window_step_s
 
@@ -26,13 +26,13 @@ _LATE_COLUMNS = {
 }
 
 
-def render(source: Source, view: View, moment: Moment) -> None:
+def render(cache: QueryCache, view: View, as_of: AsOf) -> None:
     """Draw the tab."""
-    selection = view.selection(moment)
-    windows = source.frame(queries.windows, selection)
+    selection = view.selection(as_of)
+    windows = cache.frame(queries.windows, selection)
     if windows.empty:
         states.missing(
-            source,
+            cache,
             "No window in this range yet: the first appears seconds after the first reading.",
         )
         return
@@ -47,7 +47,7 @@ def render(source: Source, view: View, moment: Moment) -> None:
     )
     span = selection.start, selection.end
     drawn = {
-        f"bands-{each}": charts.bands(one, str(each), view.heading(str(each)), span)
+        f"ranges-{each}": charts.ranges(one, str(each), view.heading(str(each)), span)
         for each, one in windows.groupby("sensor_type")
     }
     per_window = windows.groupby("time", as_index=False).agg(
@@ -64,13 +64,13 @@ def render(source: Source, view: View, moment: Moment) -> None:
     ):
         drawn[column] = charts.bars(per_window, {column: (title, colour)}, title, step_s, span)
     plot.in_columns(drawn, 2)
-    _table(source, view, selection)
-    _late(source, view)
+    _table(cache, view, selection)
+    _late(cache, view)
 
 
-def _table(source: Source, view: View, selection: Selection) -> None:
+def _table(cache: QueryCache, view: View, selection: Selection) -> None:
     st.markdown("##### Windows")
-    table = source.frame(queries.window_table, selection)
+    table = cache.frame(queries.window_table, selection)
     if table.empty:
         return
     layout.table(
@@ -79,11 +79,11 @@ def _table(source: Source, view: View, selection: Selection) -> None:
         "The newest windows, one row per window, location and type",
         _COLUMNS,
     )
-    layout.download(source, "windows", queries.window_table, selection, queries.MAX_DOWNLOAD)
+    layout.download(cache, "windows", queries.window_table, selection, queries.MAX_DOWNLOAD)
 
 
-def _late(source: Source, view: View) -> None:
-    late = source.frame(queries.late_readings)
+def _late(cache: QueryCache, view: View) -> None:
+    late = cache.frame(queries.late_readings)
     st.markdown("##### Late readings")
     if late.empty:
         st.caption("None: no reading came after its window was final.")
@@ -96,4 +96,4 @@ def _late(source: Source, view: View) -> None:
         _LATE_COLUMNS,
         most=6,
     )
-    layout.download(source, "late readings", queries.late_readings, queries.MAX_DOWNLOAD)
+    layout.download(cache, "late readings", queries.late_readings, queries.MAX_DOWNLOAD)

@@ -6,8 +6,8 @@ import pandas as pd
 import streamlit as st
 
 from dashboard_tabs import cells, charts, layout, plot, states
-from dashboard_tabs.data import Moment, Source
 from dashboard_tabs.filters import View
+from dashboard_tabs.queries import AsOf, QueryCache
 from db import dashboard as queries
 from db.selecting import Selection
 
@@ -15,21 +15,21 @@ from db.selecting import Selection
 MOST_PLACES = 11
 
 
-def render(source: Source, view: View, moment: Moment) -> None:
+def render(cache: QueryCache, view: View, as_of: AsOf) -> None:
     """Draw the tab."""
-    selection = view.selection(moment)
-    statistics = source.frame(queries.location_statistics, selection)
+    selection = view.selection(as_of)
+    statistics = cache.frame(queries.location_statistics, selection)
     if statistics.empty:
-        states.missing(source, "No window in this range yet.")
+        states.missing(cache, "No window in this range yet.")
         return
-    correlations = source.frame(queries.correlations, view.location)
+    correlations = cache.frame(queries.correlations, view.location)
     _correlations(correlations)
     _boxes(statistics, view)
-    hours = source.frame(queries.hour_profile, selection)
+    hours = cache.frame(queries.hour_profile, selection)
     if len(hours):
         headings = {each: view.heading(each) for each in hours["sensor_type"]}
         plot.draw(cells.hours(hours, headings), "hours")
-    _statistics(source, statistics, view, selection)
+    _statistics(cache, statistics, view, selection)
 
 
 def _correlations(table: pd.DataFrame) -> None:
@@ -75,7 +75,9 @@ def _boxes(statistics: pd.DataFrame, view: View) -> None:
     plot.in_columns(figures, 3)
 
 
-def _statistics(source: Source, statistics: pd.DataFrame, view: View, selection: Selection) -> None:
+def _statistics(
+    cache: QueryCache, statistics: pd.DataFrame, view: View, selection: Selection
+) -> None:
     st.markdown("##### Statistics by location")
     table = statistics.drop(columns=["quantiles"])
     layout.table(
@@ -86,6 +88,6 @@ def _statistics(source: Source, statistics: pd.DataFrame, view: View, selection:
         most=12,
     )
     with st.container(horizontal=True):
-        layout.download(source, "statistics", queries.location_statistics, selection)
-        layout.download(source, "correlations", queries.correlations, view.location)
-        layout.download(source, "hours", queries.hour_profile, selection)
+        layout.download(cache, "statistics", queries.location_statistics, selection)
+        layout.download(cache, "correlations", queries.correlations, view.location)
+        layout.download(cache, "hours", queries.hour_profile, selection)

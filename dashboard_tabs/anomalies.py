@@ -8,23 +8,23 @@ import pandas as pd
 import streamlit as st
 
 from dashboard_tabs import charts, layout, plot, states, theme
-from dashboard_tabs.data import Moment, Source
 from dashboard_tabs.filters import View
+from dashboard_tabs.queries import AsOf, QueryCache
 from db import dashboard as queries
 from db.selecting import Selection, verdict_step_s
 
 
-def render(source: Source, view: View, moment: Moment) -> None:
+def render(cache: QueryCache, view: View, as_of: AsOf) -> None:
     """Draw the tab."""
-    selection = view.selection(moment)
-    table = source.frame(queries.agreement, selection)
+    selection = view.selection(as_of)
+    table = cache.frame(queries.agreement, selection)
     if table.empty:
         states.missing(
-            source,
+            cache,
             "No prediction in this range yet: start the detector with `python ml_detector.py`.",
         )
         return
-    models = source.frame(queries.models)
+    models = cache.frame(queries.models)
     _counts(table)
     who = {
         "both": ("both", theme.ANOMALY),
@@ -39,9 +39,9 @@ def render(source: Source, view: View, moment: Moment) -> None:
         },
         2,
     )
-    _latest(source, view, selection)
-    _scores(source, selection, models)
-    _models(view, models, source.frame(queries.verdicts_by_place, selection))
+    _latest(cache, view, selection)
+    _scores(cache, selection, models)
+    _models(view, models, cache.frame(queries.verdicts_by_place, selection))
 
 
 def _counts(table: pd.DataFrame) -> None:
@@ -100,8 +100,8 @@ def with_kappa(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _latest(source: Source, view: View, selection: Selection) -> None:
-    newest = source.frame(queries.anomalies, selection)
+def _latest(cache: QueryCache, view: View, selection: Selection) -> None:
+    newest = cache.frame(queries.anomalies, selection)
     anomalies = _held(newest, selection)
     st.markdown("##### Latest anomalies")
     if anomalies.empty:
@@ -147,12 +147,12 @@ def _latest(source: Source, view: View, selection: Selection) -> None:
         row = anomalies.iloc[min(rows[0], len(anomalies) - 1)]
         sensor_id, around = row["sensor_id"], row["timestamp"].to_pydatetime()
         series = row["location"], row["sensor_type"], sensor_id
-        history = source.frame(queries.sensor_history, series, around)
+        history = cache.frame(queries.sensor_history, series, around)
         if len(history):
             title = f"{theme.plain(sensor_id)} around {around:%Y-%m-%d %H:%M:%S}"
             chart = charts.surroundings(history, around, row["sensor_type"], title)
             plot.draw(chart, "surroundings-chart")
-    layout.download(source, "anomalies", queries.anomalies, selection, queries.MAX_DOWNLOAD)
+    layout.download(cache, "anomalies", queries.anomalies, selection, queries.MAX_DOWNLOAD)
 
 
 def _held(anomalies: pd.DataFrame, selection: Selection) -> pd.DataFrame:
@@ -168,8 +168,8 @@ def _held(anomalies: pd.DataFrame, selection: Selection) -> pd.DataFrame:
     return listed
 
 
-def _scores(source: Source, selection: Selection, models: pd.DataFrame) -> None:
-    scores = source.frame(queries.score_histogram, selection)
+def _scores(cache: QueryCache, selection: Selection, models: pd.DataFrame) -> None:
+    scores = cache.frame(queries.score_histogram, selection)
     if scores.empty:
         return
     st.markdown("##### Scores")

@@ -141,7 +141,7 @@ def _crosses(anomalies: pd.DataFrame) -> Trace:
     return trace
 
 
-def bands(windows: pd.DataFrame, sensor_type: str, title: str, span: Span | None = None) -> Figure:
+def ranges(windows: pd.DataFrame, sensor_type: str, title: str, span: Span | None = None) -> Figure:
     """Return the windows' mean, ±1 standard deviation and min-max; what is still open is dotted.
 
     Parameters

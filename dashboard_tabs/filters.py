@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import streamlit as st
 
 from dashboard_tabs import theme
-from dashboard_tabs.data import Moment, Source
+from dashboard_tabs.queries import AsOf, QueryCache
 from db import dashboard as queries
 from db.selecting import Selection
 
@@ -39,33 +39,33 @@ class View:
         """Return a sensor type with the unit of its readings."""
         return theme.heading(sensor_type, self.units.get(sensor_type))
 
-    def selection(self, moment: Moment) -> Selection:
+    def selection(self, as_of: AsOf) -> Selection:
         """Return the range and the filters as of a moment."""
-        return moment.selection(self.minutes, self.location, self.sensor_type)
+        return as_of.selection(self.minutes, self.location, self.sensor_type)
 
 
-def choices(source: Source) -> tuple[list[str], list[str]]:
+def choices(cache: QueryCache) -> tuple[list[str], list[str]]:
     """Return the locations and sensor types there are."""
-    rows = source.rows(queries.choices)
+    rows = cache.rows(queries.choices)
     return (
         sorted({row["location"] for row in rows}),
         sorted({row["sensor_type"] for row in rows}),
     )
 
 
-def units(source: Source) -> dict[str, str]:
+def units(cache: QueryCache) -> dict[str, str]:
     """Return the unit of each sensor type whose sensors all measure in the same."""
     found: dict[str, set[str]] = {}
-    for row in source.rows(queries.units):
+    for row in cache.rows(queries.units):
         found.setdefault(row["sensor_type"], set()).add(row["unit"])
     return {each: next(iter(some)) for each, some in found.items() if len(some) == 1}
 
 
-def sidebar(source: Source, default_refresh_seconds: int) -> View:
+def sidebar(cache: QueryCache, default_refresh_seconds: int) -> View:
     """Draw the filters and return what they are set to."""
-    locations, sensor_types = choices(source)
+    locations, sensor_types = choices(cache)
     st.session_state["choices"] = (locations, sensor_types)
-    known_units = units(source)
+    known_units = units(cache)
     refreshes = {f"{each}s": each for each in sorted({*REFRESH_SECONDS, default_refresh_seconds})}
     with st.sidebar:
         st.markdown("### :material/sensors: Sensor pipeline")

@@ -6,32 +6,32 @@ import pandas as pd
 import streamlit as st
 
 from dashboard_tabs import layout, theme
-from dashboard_tabs.data import Moment, Source
 from dashboard_tabs.filters import View
+from dashboard_tabs.queries import AsOf, QueryCache
 from dashboard_tabs.status_strip import by_service, verdict
 from db import dashboard as queries
 from db import health as health_queries
 
 
-def render(source: Source, view: View, moment: Moment) -> None:
+def render(cache: QueryCache, view: View, as_of: AsOf) -> None:
     """Draw the tab."""
-    _services(source)
+    _services(cache)
     left, right = st.columns([3, 2])
     with left:
-        _offsets(source)
+        _offsets(cache)
     with right:
-        _tables(source)
-    _dead_letters(source)
+        _tables(cache)
+    _dead_letters(cache)
 
 
 _LATENCY = "Consumer: from sent to stored. Detector: from stored to judged, newest 500 readings."
 
 
-def _services(source: Source) -> None:
+def _services(cache: QueryCache) -> None:
     st.markdown("##### Services")
-    judged = (source.rows(health_queries.verdict_latency) or [{}])[0]
+    judged = (cache.rows(health_queries.verdict_latency) or [{}])[0]
     rows = []
-    for service, processes in by_service(source).items():
+    for service, processes in by_service(cache).items():
         for row in processes or [{"state": None, "age_s": None, "details": {}, "instance": "–"}]:
             details = row["details"]
             own = judged if service == "ml_detector" else {}
@@ -65,9 +65,9 @@ def _services(source: Source) -> None:
     )
 
 
-def _offsets(source: Source) -> None:
+def _offsets(cache: QueryCache) -> None:
     st.markdown("##### Offsets")
-    offsets = source.frame(health_queries.offsets)
+    offsets = cache.frame(health_queries.offsets)
     if offsets.empty:
         st.caption("No service has read from the topic yet.")
         return
@@ -90,10 +90,10 @@ def _offsets(source: Source) -> None:
     )
 
 
-def _tables(source: Source) -> None:
+def _tables(cache: QueryCache) -> None:
     st.markdown("##### Tables")
-    tables = source.frame(health_queries.table_sizes)
-    whole = source.rows(health_queries.database_size)
+    tables = cache.frame(health_queries.table_sizes)
+    whole = cache.rows(health_queries.database_size)
     if tables.empty or not whole:
         st.caption("No table yet.")
         return
@@ -102,7 +102,7 @@ def _tables(source: Source) -> None:
     readings = tables[tables["table_name"].str.startswith("sensor_readings")]["rows"].sum()
     per_second = sum(
         float(row["details"].get("readings_per_s") or 0)
-        for row in by_service(source)["consumer"]
+        for row in by_service(cache)["consumer"]
         if verdict(row["state"], row["age_s"])[0] == "good"
     )
     growth = ""
@@ -123,10 +123,10 @@ def _tables(source: Source) -> None:
     )
 
 
-def _dead_letters(source: Source) -> None:
+def _dead_letters(cache: QueryCache) -> None:
     st.markdown("##### Dead letters")
-    total = source.rows(health_queries.dead_letter_total)
-    letters = source.frame(health_queries.dead_letters)
+    total = cache.rows(health_queries.dead_letter_total)
+    letters = cache.frame(health_queries.dead_letters)
     if letters.empty or not total:
         st.caption("None: every message on the topic was a valid reading.")
         return
@@ -150,7 +150,7 @@ def _dead_letters(source: Source) -> None:
             "payload": st.column_config.TextColumn("Payload (its beginning)", width="large"),
         },
     )
-    layout.download(source, "dead letters", health_queries.dead_letters, queries.MAX_DOWNLOAD)
+    layout.download(cache, "dead letters", health_queries.dead_letters, queries.MAX_DOWNLOAD)
 
 
 def readable(payload: bytes | memoryview | None) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard_tabs.data import Source
+from dashboard_tabs.queries import QueryCache
 from db.dashboard import MAX_DOWNLOAD
 from db.selecting import Rows
 
@@ -64,11 +64,11 @@ STATISTICS = {
 }
 
 
-def download(source: Source, what: str, query: Callable[..., Rows], *arguments: Any) -> None:
+def download(cache: QueryCache, what: str, query: Callable[..., Rows], *arguments: Any) -> None:
     """Draw a button that saves all rows of a query as a CSV file; asked for at the click."""
     st.download_button(
         f"Download the {what} as CSV",
-        lambda: csv(pd.DataFrame(source.ask(query, *arguments))),
+        lambda: csv(pd.DataFrame(cache.ask(query, *arguments))),
         f"{what.replace(' ', '-')}.csv",
         "text/csv",
         key=f"download-{what}",

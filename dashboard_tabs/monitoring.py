@@ -10,8 +10,8 @@ import pandas as pd
 import streamlit as st
 
 from dashboard_tabs import cells, charts, plot, theme
-from dashboard_tabs.data import Moment, Source
 from dashboard_tabs.filters import View
+from dashboard_tabs.queries import AsOf, QueryCache
 from db import dashboard as queries
 from db.selecting import MAX_RAW_READINGS, Selection
 
@@ -23,13 +23,13 @@ ANOMALOUS_FOR = timedelta(seconds=5)
 MAX_CELLS = 400
 
 
-def render(source: Source, view: View, moment: Moment) -> None:
+def render(cache: QueryCache, view: View, as_of: AsOf) -> None:
     """Draw the tab."""
-    selection = view.selection(moment)
-    sensors = source.rows(queries.latest_readings, selection)
-    anomalies = source.frame(queries.anomaly_marks, selection)
-    totals = {r["is_current"]: r for r in source.rows(queries.totals, selection)}
-    _figures(source, selection, totals, sensors)
+    selection = view.selection(as_of)
+    sensors = cache.rows(queries.latest_readings, selection)
+    anomalies = cache.frame(queries.anomaly_marks, selection)
+    totals = {r["is_current"]: r for r in cache.rows(queries.totals, selection)}
+    _figures(cache, selection, totals, sensors)
     st.markdown("##### Latest reading of every sensor")
     flagged = (
         {}
@@ -47,13 +47,13 @@ def render(source: Source, view: View, moment: Moment) -> None:
         )
     )
     st.html(grid(shown, flagged, selection.end))
-    _charts(source, view, selection, totals, anomalies)
+    _charts(cache, view, selection, totals, anomalies)
 
 
 def _figures(
-    source: Source, selection: Selection, totals: dict[bool, Any], sensors: list[Any]
+    cache: QueryCache, selection: Selection, totals: dict[bool, Any], sensors: list[Any]
 ) -> None:
-    flagged = {r["is_current"]: r["anomalies"] for r in source.rows(queries.ml_totals, selection)}
+    flagged = {r["is_current"]: r["anomalies"] for r in cache.rows(queries.ml_totals, selection)}
     now, before = totals.get(True), totals.get(False)
     if (
         before
@@ -228,7 +228,7 @@ def sparkline(values: list[float], colour: str) -> str:
 
 
 def _charts(
-    source: Source,
+    cache: QueryCache,
     view: View,
     selection: Selection,
     totals: dict[bool, Any],
@@ -236,12 +236,12 @@ def _charts(
 ) -> None:
     readings = totals[True]["readings"] if True in totals else 0
     by_window = readings > MAX_RAW_READINGS
-    lines = len(source.rows(queries.choices))
-    series = source.frame(queries.window_series if by_window else queries.series, selection, lines)
+    lines = len(cache.rows(queries.choices))
+    series = cache.frame(queries.window_series if by_window else queries.series, selection, lines)
     if series.empty:
         return
     st.markdown("##### Readings by type" + (", mean of each window" if by_window else ""))
-    distribution = source.frame(queries.verdicts_by_place, selection)
+    distribution = cache.frame(queries.verdicts_by_place, selection)
     flagged = int(distribution["anomalies"].sum()) if len(distribution) else 0
     st.caption(
         "Red crosses: the detector's anomalies"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard_tabs import theme
-from dashboard_tabs.data import Moment, Source
+from dashboard_tabs.queries import AsOf, QueryCache
 
 FIRST_STEPS = """
 Nothing has been stored yet. This page fills by itself once readings arrive; each line in a terminal
@@ -20,19 +20,19 @@ python ml_detector.py
 """
 
 
-def banner(source: Source, moment: Moment | None) -> None:
+def banner(cache: QueryCache, as_of: AsOf | None) -> None:
     """Say that the database is away, and since when; nothing while it answers."""
-    if source.problem is None:
+    if cache.problem is None:
         return
-    since = source.last_answer
+    since = cache.last_answer
     known = (
         f"What you see was last known at {since:%H:%M:%S} UTC."
-        if moment is not None and since is not None
+        if as_of is not None and since is not None
         else "Nothing is known yet."
     )
     st.warning(
         f"**The database does not answer.** {known} This page tries again by itself."
-        f"\n\n`{source.problem.replace('`', '')}`",
+        f"\n\n`{cache.problem.replace('`', '')}`",
         icon=":material/cloud_off:",
     )
 
@@ -42,28 +42,28 @@ def empty() -> None:
     st.info(FIRST_STEPS, icon=":material/hourglass_empty:")
 
 
-def notice(moment: Moment) -> None:
+def notice(as_of: AsOf) -> None:
     """Say that the data are a recording or have stopped coming; nothing while they are live."""
-    if moment.newest is None or moment.stored is None:
+    if as_of.newest is None or as_of.stored is None:
         return
-    if moment.is_recorded:
+    if as_of.is_recorded:
         st.info(
-            f"Recorded data: the newest reading was measured at {moment.newest:%Y-%m-%d %H:%M:%S}"
-            f" and stored at {moment.stored:%Y-%m-%d %H:%M:%S} (UTC)."
+            f"Recorded data: the newest reading was measured at {as_of.newest:%Y-%m-%d %H:%M:%S}"
+            f" and stored at {as_of.stored:%Y-%m-%d %H:%M:%S} (UTC)."
             " Time ranges end with the data.",
             icon=":material/history:",
         )
-    elif moment.is_stale:
-        silent_s = (moment.now - moment.stored).total_seconds()
+    elif as_of.is_stale:
+        silent_s = (as_of.now - as_of.stored).total_seconds()
         st.warning(
-            f"No new reading since {theme.clock(moment.stored, moment.now)} UTC"
+            f"No new reading since {theme.clock(as_of.stored, as_of.now)} UTC"
             f" ({theme.age(silent_s)}). Time ranges end with the data. Is the producer running?",
             icon=":material/schedule:",
         )
 
 
-def missing(source: Source, text: str) -> None:
+def missing(cache: QueryCache, text: str) -> None:
     """Say why there is nothing to draw: ``text``, or that there is no database to ask."""
-    if source.problem is not None:
+    if cache.problem is not None:
         text = "This view was not asked for before the database went away; it comes back with it."
     st.info(text)

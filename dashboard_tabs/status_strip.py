@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 from dashboard_tabs import theme
-from dashboard_tabs.data import Moment, Source
+from dashboard_tabs.queries import AsOf, QueryCache
 from db import dashboard as queries
 from db import health as health_queries
 
@@ -30,10 +30,10 @@ def verdict(state: str | None, age_s: float) -> tuple[str, str]:
     return ("good", state) if state == "running" else ("warning", state)
 
 
-def by_service(source: Source) -> dict[str, list[dict[str, Any]]]:
+def by_service(cache: QueryCache) -> dict[str, list[dict[str, Any]]]:
     """Return the heartbeats of each service; of one that runs, only those of running processes."""
     found: dict[str, list[dict[str, Any]]] = {each: [] for each in SERVICES}
-    for row in source.rows(health_queries.services):
+    for row in cache.rows(health_queries.services):
         found.setdefault(row["service"], []).append(row)
     for service, rows in found.items():
         alive = [r for r in rows if verdict(r["state"], r["age_s"])[0] in ("good", "warning")]
@@ -41,16 +41,16 @@ def by_service(source: Source) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def render(source: Source, moment: Moment, is_paused: bool = False) -> None:
+def render(cache: QueryCache, as_of: AsOf, is_paused: bool = False) -> None:
     """Draw the strip."""
-    found = by_service(source)
+    found = by_service(cache)
     cells = [_service_cell(service, rows) for service, rows in found.items()]
     consumers, detectors = found["consumer"], found["ml_detector"]
     latency = _most(consumers, "latency_ms_p99")
     lag = _total([row for rows in found.values() for row in rows], "lag")
-    recent = source.rows(queries.ml_totals, moment.selection(15))
+    recent = cache.rows(queries.ml_totals, as_of.selection(15))
     flagged = sum(row["anomalies"] for row in recent if row["is_current"])
-    data_age = (moment.now - moment.newest).total_seconds() if moment.newest else None
+    data_age = (as_of.now - as_of.newest).total_seconds() if as_of.newest else None
     cells += [
         _fact(theme.short(_total(consumers, "readings_per_s")), "readings/s"),
         _fact(theme.short(lag), "readings behind"),
@@ -59,7 +59,7 @@ def render(source: Source, moment: Moment, is_paused: bool = False) -> None:
         # In one place whether it is paused or not: pausing moves nothing.
         _fact(
             "–" if data_age is None else theme.age(data_age),
-            f"old, {'paused' if is_paused else 'as of'} {moment.now:%H:%M:%S}",
+            f"old, {'paused' if is_paused else 'as of'} {as_of.now:%H:%M:%S}",
         ),
     ]
     st.html(f'{theme.STYLE}<div class="strip" role="status">{"".join(cells)}</div>')

@@ -30,7 +30,7 @@ GROUP BY is_current
 
 -- name: latest_readings
 -- One row per location and type: its newest sensor, which one that has fallen silent may be too.
-WITH numbered AS (
+WITH newest_first AS (
     SELECT *, row_number() OVER (
         PARTITION BY location, sensor_type, sensor_id ORDER BY timestamp DESC
     ) AS back
@@ -43,7 +43,7 @@ WITH numbered AS (
     SELECT location, sensor_type, sensor_id, min(unit) AS unit, max(timestamp) AS timestamp,
         array_agg(value::float ORDER BY timestamp) AS recent,
         bool_or(anomaly) FILTER (WHERE back = 1) AS anomaly
-    FROM numbered WHERE back <= 30 GROUP BY 1, 2, 3
+    FROM newest_first WHERE back <= 30 GROUP BY 1, 2, 3
 ), known AS (
     SELECT * FROM recent
     UNION ALL SELECT location, sensor_type, sensor_id, unit, timestamp, ARRAY[value::float], anomaly
@@ -190,13 +190,13 @@ FROM (
 ORDER BY timestamp
 
 -- name: models
-WITH RECURSIVE kinds AS (
+WITH RECURSIVE sensor_types AS (
     (SELECT sensor_type FROM model_runs ORDER BY sensor_type LIMIT 1)
     UNION ALL SELECT (SELECT m.sensor_type FROM model_runs m WHERE m.sensor_type > k.sensor_type
         ORDER BY m.sensor_type LIMIT 1)
-    FROM kinds k WHERE k.sensor_type IS NOT NULL
+    FROM sensor_types k WHERE k.sensor_type IS NOT NULL
 )
-SELECT k.sensor_type, last.* FROM (SELECT * FROM kinds LIMIT 500) AS k CROSS JOIN LATERAL (
+SELECT k.sensor_type, last.* FROM (SELECT * FROM sensor_types LIMIT 500) AS k CROSS JOIN LATERAL (
     SELECT fitted_at, training_rows, duration_seconds::float AS duration_s,
         threshold::float AS threshold, flagged_share::float AS flagged_share,
         drift::float AS drift

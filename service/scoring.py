@@ -315,7 +315,7 @@ class Scoring:
             readings["timestamp_us"].to_numpy(),
             readings["location"].to_pylist(),
             readings["sensor_type"].to_pylist(),
-            verdict_counts.kinds(verdicts.known, verdicts.is_anomaly, rule),
+            verdict_counts.outcomes(verdicts.known, verdicts.is_anomaly, rule),
         )
         return Batch(predictions.to_rows(readings, verdicts), counts, verdicts.trainings)
 

@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from benchmarks.dashboard_queries import STATEMENTS
 from dashboard import TABS
-from dashboard_tabs.data import Source
+from dashboard_tabs.queries import QueryCache
 from db import aggregates, verdict_counts
 from db import dashboard as queries
 from db.connection import Database
@@ -100,8 +100,8 @@ def test_long_ranges_count_verdicts_as_the_minutes_do(database, query):
     times = int(clock.timestamp()) * 1_000_000 - random.integers(0, 3 * 86_400_000_000, 5000)
     end = clock.replace(tzinfo=None)
     with database.transaction() as tx:
-        kinds = random.integers(0, 5, 5000)
-        counts = verdict_counts.to_pages(times, ["Lab"] * 5000, ["co2"] * 5000, kinds)
+        outcomes = random.integers(0, 5, 5000)
+        counts = verdict_counts.to_pages(times, ["Lab"] * 5000, ["co2"] * 5000, outcomes)
         verdict_counts.add(tx, counts)
     asked = Selection(end.replace(minute=0, second=0) - timedelta(hours=23), end)
     anomalies = (
@@ -345,11 +345,11 @@ def test_a_download_has_all_rows_of_the_range_not_only_those_listed(database_url
     end = now().replace(tzinfo=None)
     selection = Selection(end - timedelta(minutes=15), end)
     with Database(database_url, "test", read_only=True) as database:
-        source = Source([database])
+        cache = QueryCache([database])
         [[expected]] = query(
             "SELECT count(*) FROM ml_anomaly_predictions WHERE timestamp >= %s AND timestamp < %s",
             *(selection.start, selection.end),
         )
-        listed = source.rows(queries.anomalies, selection)
+        listed = cache.rows(queries.anomalies, selection)
         assert len(listed) == queries.MAX_LISTED < expected
-        assert len(source.ask(queries.anomalies, selection, queries.MAX_DOWNLOAD)) == expected
+        assert len(cache.ask(queries.anomalies, selection, queries.MAX_DOWNLOAD)) == expected

@@ -12,12 +12,12 @@ def test_counts_add_up_over_batches_and_kinds(database):
     known = np.array([True, True, True, True, False])
     flagged = np.array([False, False, True, True, True])
     rule = np.array([False, True, False, True, True])
-    kinds = verdict_counts.kinds(known, flagged, rule)
-    assert [verdict_counts.KINDS[k] for k in kinds] == list(verdict_counts.KINDS)
+    outcomes = verdict_counts.outcomes(known, flagged, rule)
+    assert [verdict_counts.OUTCOMES[k] for k in outcomes] == list(verdict_counts.OUTCOMES)
     times = np.full(5, 1_700_000_000_000_000)
     for _ in range(2):
         with database.transaction() as tx:
-            counts = verdict_counts.to_pages(times, ["Lab"] * 5, ["co2"] * 5, kinds)
+            counts = verdict_counts.to_pages(times, ["Lab"] * 5, ["co2"] * 5, outcomes)
             verdict_counts.add(tx, counts)
     with database.transaction() as tx:
         tx.execute(

@@ -100,7 +100,7 @@ def test_the_script_that_draws_is_the_one_that_plotly_checks_with():
 
 
 def test_windows_that_are_still_open_are_dotted_from_the_last_closed_one_on():
-    figure = charts.bands(windows([True, True, False]), "co2", "x", SPAN)
+    figure = charts.ranges(windows([True, True, False]), "co2", "x", SPAN)
     traces = list(drawn(figure).values())
     assert [trace["line"]["dash"] for trace in traces[2:4]] == ["solid", "dot"]
     assert len(numbers(traces[2]["y"])) == len(numbers(traces[3]["y"])) == 2
@@ -108,8 +108,8 @@ def test_windows_that_are_still_open_are_dotted_from_the_last_closed_one_on():
 
 
 @pytest.mark.parametrize(("closed", "open_grounds"), [([False], 1), ([True], 0)])
-def test_bands_of_one_window_are_drawn(closed, open_grounds):
-    figure = charts.bands(windows(closed), "co2", "x")
+def test_ranges_of_one_window_are_drawn(closed, open_grounds):
+    figure = charts.ranges(windows(closed), "co2", "x")
     assert drawn(figure) and len(figure["layout"]["shapes"]) == open_grounds
 
 

@@ -37,7 +37,7 @@ RECORDED_AFTER = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
-class Moment:
+class AsOf:
     """Where the data stands: everything on a page is relative to one of these.
 
     ``now`` is the database's clock, ``newest`` the newest event time, ``stored`` when that reading
@@ -84,7 +84,7 @@ class Moment:
         return Selection(start, self.end, location, sensor_type)
 
 
-class Source:
+class QueryCache:
     """Results of queries: each is asked for once per moment, and while the database is down kept.
 
     Parameters
@@ -92,7 +92,7 @@ class Source:
     databases : sequence of Database
         The first that can be logged in to is used: the SELECT-only role, then the owner.
     refresh_seconds : float
-        The usual refresh interval; a moment is never used for longer.
+        The usual refresh interval; what is as of a moment is never used for longer.
     clock : callable
         Monotonic seconds.
     """
@@ -109,8 +109,8 @@ class Source:
         self._lock = threading.Lock()
         self._results: OrderedDict[tuple[Any, ...], tuple[float, Rows]] = OrderedDict()
         self._retry_at = 0.0
-        self._moment: Moment | None = None
-        self._moment_at = -math.inf
+        self._as_of: AsOf | None = None
+        self._asked_at = -math.inf
         self.problem: str | None = None
 
     def rows(self, query: Callable[..., Rows], *arguments: Any) -> Rows:
@@ -121,7 +121,7 @@ class Source:
     def _rows(self, query: Callable[..., Rows], arguments: tuple[Any, ...]) -> Rows:
         key = (query.__name__, *arguments)
         known = self._results.get(key)
-        is_old = known is None or known[0] < self._moment_at
+        is_old = known is None or known[0] < self._asked_at
         if is_old and (self.problem is None or self._clock() >= self._retry_at):
             asked_at = self._clock()
             try:
@@ -151,9 +151,7 @@ class Source:
             self._note(problem)
             return []
 
-    def moment(
-        self, refresh_seconds: float | None = None, seen: Moment | None = None
-    ) -> Moment | None:
+    def as_of(self, refresh_seconds: float | None = None, seen: AsOf | None = None) -> AsOf | None:
         """Return where the data stands; None if the database never answered.
 
         A new moment, with which all results before it grow old, is for who has seen the last one
@@ -164,26 +162,24 @@ class Source:
         ----------
         refresh_seconds : float or None
             Interval at which the caller refreshes.
-        seen : Moment or None
+        seen : AsOf or None
             What the caller was given the last time.
         """
         interval = min(refresh_seconds or self._refresh_seconds, self._refresh_seconds)
         with self._lock:
             now = self._clock()
-            if self.problem is not None or now - self._moment_at >= interval * (
-                SEEN_SHARE if seen == self._moment else 1
+            if self.problem is not None or now - self._asked_at >= interval * (
+                SEEN_SHARE if seen == self._as_of else 1
             ):
-                before, self._moment_at = self._moment_at, now
+                before, self._asked_at = self._asked_at, now
                 rows = self._rows(queries.newest_reading, ())
                 if self.problem is not None:
-                    self._moment_at = before  # nothing newer can be had: what is known stays
-                    return self._moment
+                    self._asked_at = before  # nothing newer can be had: what is known stays
+                    return self._as_of
                 self._drop_older_than(before)
                 if rows:
-                    self._moment = Moment(
-                        rows[0]["now"], rows[0]["timestamp"], rows[0]["created_at"]
-                    )
-            return self._moment
+                    self._as_of = AsOf(rows[0]["now"], rows[0]["timestamp"], rows[0]["created_at"])
+            return self._as_of
 
     def _drop_older_than(self, asked_at: float) -> None:
         """Forget ranges that ended at moments gone by: nobody asks for them again."""
@@ -194,7 +190,7 @@ class Source:
     @property
     def last_answer(self) -> datetime | None:
         """The database's clock when it last told a moment."""
-        return None if self._moment is None else self._moment.now
+        return None if self._as_of is None else self._as_of.now
 
     def _ask(self, query: Callable[..., Rows], arguments: tuple[Any, ...]) -> Rows:
         try:
