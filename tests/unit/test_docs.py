@@ -10,6 +10,7 @@ import pytest
 import config
 from local_stack.bootstrap import COMMANDS
 from tests.conftest import CHECKOUT
+from tests.walkthrough import Copy, blocks
 
 SETTINGS = [name for name, *_ in config.names()]
 DOCUMENTS = [*CHECKOUT.glob("*.md"), *CHECKOUT.glob("docs/**/*.md")]
@@ -101,3 +102,11 @@ def test_links_lead_somewhere(document):
 )
 def test_a_reason_is_in_the_data_contract(code):
     assert f"`{code}`" in read("docs/data_contract.md")
+
+
+def test_the_changes_of_the_walk_through_apply_to_the_code_as_it_is(tmp_path):
+    # What they do is seen in tests/integration/test_extending.py.
+    copy = Copy(tmp_path / "checkout")
+    for block in blocks():
+        if block.path or block.language == "diff":
+            copy.change(block)
