@@ -104,6 +104,35 @@ def test_a_reason_is_in_the_data_contract(code):
     assert f"`{code}`" in read("docs/data_contract.md")
 
 
+def test_every_decision_is_in_their_list():
+    for path in (CHECKOUT / "docs" / "decisions").glob("0*.md"):
+        [line] = re.findall(
+            rf"^\| \[\d+\]\({path.name}\).*$", read("docs/decisions/README.md"), re.M
+        )
+        is_superseded = "\nSuperseded by" in path.read_text("utf-8")
+        assert ("superseded" in line) == is_superseded, path.name
+
+
+QUOTES = re.findall(
+    r"^```\w+\n(?:#|--) ([\w/]+\.\w+)\n(.*?)^```$", read("docs/architecture.md"), re.M | re.DOTALL
+)
+
+
+@pytest.mark.parametrize(("file", "quote"), QUOTES, ids=[file for file, _ in QUOTES])
+def test_a_quote_is_what_the_code_says(file, quote):
+    # "..." stands for lines left out.
+    rest = read(file)
+    for part in quote.split("...\n"):
+        _, found, rest = rest.partition(part)
+        assert found, part
+
+
+def test_files_that_the_tour_names_are_there():
+    known = {path.name for path in CHECKOUT.rglob("*.*") if ".venv" not in path.parts}
+    for name in re.findall(r"`(?:\w+/)*(\w+\.(?:py|sql))`", read("docs/architecture.md")):
+        assert name in known, name
+
+
 def test_the_changes_of_the_walk_through_apply_to_the_code_as_it_is(tmp_path):
     # What they do is seen in tests/integration/test_extending.py.
     copy = Copy(tmp_path / "checkout")
