@@ -24,8 +24,8 @@ from db.dead_letters import DeadLetter
 from db.offsets import Position
 from pipeline.decoding import Rejected, decode_batch
 from service.cli import service_parser
+from service.latencies import RecentLatencies
 from service.leases import Presence
-from service.lifecycle import RecentLatencies
 from service.runner import run_service, running
 from service.stream import Intake, run_stream
 from service.upkeep import Upkeep

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from config import ProducerSettings, load_settings_or_exit
 from pipeline.encoding import Sensor
-from service.cli import number, service_parser
+from service.cli import service_parser
 from service.lifecycle import UserError
+from service.numbers import number
 from service.runner import run_service, running
 from service.sending import Feed, Target, send_feed
 from simulator.feeds import ReplayFeed, SimulatedFeed

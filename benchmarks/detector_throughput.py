@@ -20,7 +20,7 @@ import numpy as np
 from sklearn.ensemble import IsolationForest
 
 from db.connection import Database
-from db.copying import copy_columns, times, values
+from db.copying import copy_csv, times, to_csv, values
 from db.schema import apply_schema
 from local_stack.postgres import LocalPostgres
 from pipeline.detector import AnomalyDetector
@@ -67,21 +67,18 @@ class Backlog:
                 " VALUES ('c', 't', 'bench', 0) RETURNING source_id"
             )
             source = tx.fetchone()[0]
-            copy_columns(
-                tx,
-                "sensor_readings",
-                {
-                    "sensor_id": self.ids,
-                    "sensor_type": self.types,
-                    "location": self.locations,
-                    "value": values(self.read.hundredths),
-                    "timestamp": times(self.read.timestamp_us),
-                    "anomaly": self.read.anomaly,
-                    "unit": [""] * n,
-                    "source_id": np.full(n, source),
-                    "log_offset": np.arange(n),
-                },
-            )
+            columns = {
+                "sensor_id": self.ids,
+                "sensor_type": self.types,
+                "location": self.locations,
+                "value": values(self.read.hundredths),
+                "timestamp": times(self.read.timestamp_us),
+                "anomaly": self.read.anomaly,
+                "unit": [""] * n,
+                "source_id": np.full(n, source),
+                "log_offset": np.arange(n),
+            }
+            copy_csv(tx, "sensor_readings", list(columns), to_csv(columns))
             tx.execute(
                 "INSERT INTO stream_offsets (consumer_group, source_id, next_offset, end_offset)"
                 " VALUES ('consumer', %s, %s, %s)",
@@ -115,7 +112,7 @@ def stored_rate(backlog: Backlog) -> float:
     with (
         fresh_database() as url,
         Database(url, "ml_detector bench") as database,
-        BackgroundReporter(url, "ml_detector", "bench", database, presence),
+        BackgroundReporter(url, "ml_detector", "bench", [presence]),
     ):
         apply_schema(database)
         backlog.store(database)

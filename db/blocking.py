@@ -44,6 +44,9 @@ class BlockingSession:
             log.warning("blocking_session_ended pid=%d", blocker)
             self._blocker = None
 
+    def leave(self, tx: Cursor) -> None:
+        """Do nothing: there is nobody to wait for any more."""
+
     def _find(self, tx: Cursor, now_s: float) -> int | None:
         pid, began_s = self._watched.open_transaction
         if pid is None or now_s - began_s < SLOW_AFTER_SECONDS:

@@ -42,11 +42,6 @@ def copy_csv(tx: Cursor, table: str, columns: Sequence[str], rows: bytes) -> Non
         )
 
 
-def copy_columns(tx: Cursor, table: str, columns: Mapping[str, Any]) -> None:
-    """COPY columns of one length."""
-    copy_csv(tx, table, list(columns), to_csv(columns))
-
-
 def values(hundredths: npt.NDArray[np.int64]) -> pa.Array:
     """Return hundredths as numbers: the shortest text of the double is the decimal number."""
     return pa.array(hundredths / 100)

@@ -13,7 +13,8 @@ from local_stack.infrastructure import LOCAL_DIRECTORY, Infrastructure, Ports
 from local_stack.interrupts import Interrupts
 from local_stack.processes import StartFailed
 from local_stack.smoke import run_smoke
-from service.cli import number, service_parser
+from service.cli import service_parser
+from service.numbers import number
 from service.runner import run_service
 
 CONNECTION_SETTINGS = ("KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
 from typing import NoReturn
 
 
@@ -25,21 +24,3 @@ def service_parser(description: str | None, once: str = "") -> argparse.Argument
     if once:
         parser.add_argument("--once", action="store_true", help=once)
     return parser
-
-
-def number(
-    kind: type[int] | type[float], low: float, high: float = float("inf")
-) -> Callable[[str], float]:
-    """Return an argparse type: a number of ``kind`` from ``low`` to ``high``, both included."""
-
-    def parse(text: str) -> float:
-        allowed = f"from {low:g}" + ("" if high == float("inf") else f" to {high:g}")
-        try:
-            value = kind(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number {allowed}") from None
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{text} is not allowed: use a number {allowed}")
-        return value
-
-    return parse

@@ -1,7 +1,7 @@
 """A thread of its own for what must go on whatever the service waits for.
 
-Heartbeats to service_status, so that no service ever waits for one; the counter by which others see
-that this process lives; a look at whoever blocks its writes.
+Heartbeats to service_status, so that no service ever waits for one; and what its watchers look at:
+whoever blocks its writes (db/blocking.py), who else lives (service/leases.py).
 """
 
 from __future__ import annotations
@@ -10,21 +10,30 @@ import logging
 import queue
 import threading
 import time
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from db import status
-from db.blocking import BlockingSession
 from db.connection import Cursor, Database, DatabaseError, DatabaseUnavailable
-from service.leases import Presence
 
 log = logging.getLogger(__name__)
 
 # The last word ("stopped") is worth a moment at the end of a process, a dead database is not.
 CLOSE_TIMEOUT_SECONDS = 2.0
-# How often counters and blocking sessions are looked at.
+# How often watchers look.
 LOOK_SECONDS = 0.5
 
 Beat = tuple[str, dict[str, Any]]
+
+
+class Watcher(Protocol):
+    """Looks at something from this thread, in a transaction that is over soon."""
+
+    def look(self, tx: Cursor, now_s: float) -> None:
+        """Look, and do what is to be done; ``now_s`` are monotonic seconds."""
+
+    def leave(self, tx: Cursor) -> None:
+        """The process ends."""
 
 
 class BackgroundReporter:
@@ -36,25 +45,17 @@ class BackgroundReporter:
         Database of ``service_status``.
     service, instance : str
         Name of the service and of this process.
-    watched : Database
-        Where the service writes: a session that blocks it for long is ended.
-    presence : Presence, optional
-        Kept up as long as this runs.
+    watchers : sequence of Watcher
+        They look as long as this runs.
     """
 
     def __init__(
-        self,
-        url: str,
-        service: str,
-        instance: str,
-        watched: Database,
-        presence: Presence | None = None,
+        self, url: str, service: str, instance: str, watchers: Sequence[Watcher] = ()
     ) -> None:
         self._database = Database(url, f"{service}-heartbeat")
         self._service = service
         self._instance = instance
-        self._blocking = BlockingSession(watched)
-        self._presence = presence
+        self._watchers = watchers
         self._newest: queue.Queue[Beat | None] = queue.Queue()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self._thread.start()
@@ -88,11 +89,11 @@ class BackgroundReporter:
     def _step(self, tx: Cursor, beats: list[Beat], goes_on: bool) -> None:
         for beat in beats[-1:]:  # the database was slow: only the newest one is worth writing
             status.report(tx, self._service, self._instance, *beat)
-        self._blocking.look(tx, time.monotonic())
-        if self._presence and goes_on:
-            self._presence.step(tx, time.monotonic())
-        elif self._presence:
-            self._presence.leave(tx)
+        for watcher in self._watchers:
+            if goes_on:
+                watcher.look(tx, time.monotonic())
+            else:
+                watcher.leave(tx)
 
     def close(self) -> None:
         """Write the last heartbeat handed over, if the database answers soon."""

@@ -9,7 +9,7 @@ by the version of what they hold, which every write checks.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from db import leases
 from db.connection import Cursor
@@ -56,45 +56,10 @@ class Observer:
         self.alive = frozenset(alive)
 
 
-def share_out(
-    owners: Mapping[int, str | None], me: str, alive: Collection[str], moving: Collection[str]
-) -> tuple[list[int], dict[int, str]]:
-    """Return which shards to take, and which of mine to hand to whom; pure.
-
-    A shard whose owner is dead is taken whatever one's share: better too much work than work that
-    nobody does. What is too much goes straight to one who has too little, so none lies idle.
-
-    Parameters
-    ----------
-    owners : mapping
-        Owner of each shard.
-    alive, moving : collection of str
-        Owners not known to be dead; owners whose counters were seen to move, who get a share.
-    """
-    free = [shard for shard, o in owners.items() if o is None or (o != me and o not in alive)]
-    members = sorted({me, *moving})
-    least, odd = divmod(len(owners), len(members))
-    room = {member: least + (place < odd) for place, member in enumerate(members)}
-    mine = []
-    for shard, owner in sorted(owners.items()):
-        if owner in room:
-            room[owner] -= 1
-        if owner == me:
-            mine.append(shard)
-    gifts: dict[int, str] = {}
-    while mine and room[me] + len(gifts) < 0:
-        poorest = max(members, key=room.__getitem__)
-        if room[poorest] <= 0:
-            break
-        room[poorest] -= 1
-        gifts[mine.pop()] = poorest
-    return free, gifts
-
-
 class Presence:
     """Moves the counter of this process, and looks at those of its service's others.
 
-    ``step`` is for one thread, everything else for any.
+    ``look`` is for one thread, everything else for any.
 
     Parameters
     ----------
@@ -113,8 +78,8 @@ class Presence:
         self._observer = Observer()
         self._move_at_s = 0.0
 
-    def step(self, tx: Cursor, now_s: float) -> None:
-        """Move the counter if it is time, and look; forget the dead."""
+    def look(self, tx: Cursor, now_s: float) -> None:
+        """Move the counter if it is time, and look at the others'; forget the dead."""
         if now_s >= self._move_at_s:
             leases.move_counter(tx, self._service, self.owner)
             self._move_at_s = now_s + MOVE_SECONDS

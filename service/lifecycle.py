@@ -9,13 +9,10 @@ import signal
 import socket
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 log = logging.getLogger(__name__)
@@ -178,31 +175,6 @@ def one_line(reason: object) -> str:
 def instance_name() -> str:
     """Return a name for this process that is unique among running instances: host-pid."""
     return f"{socket.gethostname()}-{os.getpid()}"
-
-
-class RecentLatencies:
-    """Latencies since the last look, from a bounded sample of each batch."""
-
-    _PER_BATCH = 200
-
-    def __init__(self) -> None:
-        self._samples: deque[npt.NDArray[np.float64]] = deque(maxlen=100)
-
-    def add(self, milliseconds: npt.NDArray[np.float64]) -> None:
-        """Take in the latencies of one batch, milliseconds."""
-        if len(milliseconds):
-            self._samples.append(milliseconds[:: -(-len(milliseconds) // self._PER_BATCH)])
-
-    def percentiles_ms(self) -> dict[str, int]:
-        """Return p50 and p99 in milliseconds, or nothing if nothing came."""
-        if not self._samples:
-            return {}
-        p50, p99 = np.percentile(np.concatenate(self._samples), [50, 99])
-        return {"latency_ms_p50": round(p50), "latency_ms_p99": round(p99)}
-
-    def reset(self) -> None:
-        """Forget what was taken in."""
-        self._samples.clear()
 
 
 class Heartbeat:

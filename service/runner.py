@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from db.blocking import BlockingSession
 from db.connection import Database
-from service.heartbeat import BackgroundReporter
-from service.leases import Presence
+from service.heartbeat import BackgroundReporter, Watcher
 from service.lifecycle import Heartbeat, StopSignal, UserError, instance_name, one_line
 from service.logs import setup_logging
 from service.metrics import serve_metrics
@@ -26,22 +26,22 @@ class Process:
 
 
 @contextmanager
-def running(
-    service: str, settings: ServiceSettings, presence: Presence | None = None
-) -> Iterator[Process]:
+def running(service: str, settings: ServiceSettings, *watchers: Watcher) -> Iterator[Process]:
     """Set the process up as a service; clear up on leaving.
 
     Parameters
     ----------
-    presence : Presence, optional
-        Kept up as long as it runs.
+    watchers : Watcher
+        Look from the heartbeats' thread as long as it runs.
     """
     setup_logging(service, settings)
     stop = StopSignal().install()
     url = settings.database_url
     with (
         Database(url, service) as database,
-        BackgroundReporter(url, service, instance_name(), database, presence) as reporter,
+        BackgroundReporter(
+            url, service, instance_name(), (BlockingSession(database), *watchers)
+        ) as reporter,
     ):
         beat = Heartbeat(serve_metrics(service, reporter, settings.metrics_port))
         yield Process(database, beat, stop)

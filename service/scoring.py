@@ -22,8 +22,9 @@ from db.connection import Database
 from db.shards import SHARDS, Move, Offsets, Shard, shard_of
 from pipeline.detector import AnomalyDetector, Training, Verdicts
 from pipeline.settings import DetectorSettings
-from service.leases import Presence, share_out
-from service.lifecycle import RecentLatencies
+from service.latencies import RecentLatencies
+from service.leases import Presence
+from service.sharing import share_out
 
 log = logging.getLogger("ml_detector")
 

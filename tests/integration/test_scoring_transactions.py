@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from db.connection import Database
-from db.copying import copy_columns, times, values
+from db.copying import copy_csv, times, to_csv, values
 from pipeline.detector import DetectorSettings
 from service.heartbeat import BackgroundReporter
 from service.leases import Presence
@@ -72,7 +72,7 @@ def store(tx, first, count):
         "source_id": np.full(count, 1),
         "log_offset": rows,
     }
-    copy_columns(tx, "sensor_readings", columns)
+    copy_csv(tx, "sensor_readings", list(columns), to_csv(columns))
     tx.execute("UPDATE stream_offsets SET next_offset = %s", (int(first + count),))
 
 
@@ -84,7 +84,7 @@ def gap_of(database, database_url, query):
     presence, stored = Presence("ml_detector"), 0
     with (
         WatchedDatabase(database_url, "test") as watched,
-        BackgroundReporter(database_url, "ml_detector", "test", database, presence),
+        BackgroundReporter(database_url, "ml_detector", "test", [presence]),
     ):
         until(lambda: presence.has_begun)
         scoring = Scoring(DetectorSettings(), watched, presence)

@@ -53,8 +53,7 @@ def test_a_role_that_may_not_make_tables_says_once_how_many_days_are_left(
     presence = Presence("consumer")
     caplog.set_level(logging.INFO)
     with (
-        Database(writer_url, "test") as writer,
-        BackgroundReporter(writer_url, "consumer", "test", writer, presence),
+        BackgroundReporter(writer_url, "consumer", "test", [presence]),
         Upkeep(writer_url, Retention(retention_days=1), presence) as upkeep,
     ):
         until(lambda: upkeep.gauges() == {"partition_days_left": 4})

@@ -6,7 +6,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.leases import DEAD_AFTER_SECONDS, MAX_LOOK_SECONDS, Observer, share_out
+from service.leases import DEAD_AFTER_SECONDS, MAX_LOOK_SECONDS, Observer
+from service.sharing import share_out
 
 OWNERS = st.lists(st.sampled_from("abcde"), unique=True, min_size=1)
 GAPS = st.lists(st.floats(0.01, 1e6), min_size=1, max_size=30)
