@@ -3,17 +3,17 @@
 -- name: fleet
 -- Reading i is measured 25 to the second before the end: a larger table has older ones.
 CREATE OR REPLACE FUNCTION bench_fleet(first bigint, last bigint, ends timestamp)
-RETURNS TABLE (i bigint, sensor_id text, sensor_type text, unit text, location text, time timestamp,
+RETURNS TABLE (i bigint, sensor_id text, sensor_type text, unit text, location text, measured_at timestamp,
     value numeric, is_anomaly boolean, rule boolean, source_id integer)
 LANGUAGE sql STABLE AS $$
 WITH place AS (SELECT ARRAY['Server Room','Office Floor 3','Warehouse','Laboratory','Manufacturing']
     AS names),
 kind AS (SELECT ARRAY['temperature','humidity','air_quality','pressure','co2'] AS names,
     ARRAY['°C','%','AQI','hPa','ppm'] AS units, ARRAY[22,45,50,1013,600] AS levels),
-reading AS (SELECT i, i % 25 AS s, ends - make_interval(secs => i / 25.0) AS time
+reading AS (SELECT i, i % 25 AS s, ends - make_interval(secs => i / 25.0) AS measured_at
     FROM generate_series(last, first, -1) AS i)
 SELECT i, 'sensor-' || s, kind.names[1 + s % 5], kind.units[1 + s % 5], place.names[1 + s / 5],
-    time, round((kind.levels[1 + s % 5] * (1 + 0.02 * sin(extract(epoch FROM time) / 13751)
+    measured_at, round((kind.levels[1 + s % 5] * (1 + 0.02 * sin(extract(epoch FROM measured_at) / 13751)
         + 0.01 * (random() - 0.5)))::numeric, 2),
     (i + i / 25) % 20 = 0, (i + i / 25) % 33 = 0, (1 + s % 6)::integer
 FROM reading, kind, place
@@ -22,17 +22,17 @@ $$
 -- name: readings
 INSERT INTO sensor_readings (sensor_id, sensor_type, location, value, timestamp, anomaly, unit,
     created_at, source_id, log_offset, ingested_on)
-SELECT sensor_id, sensor_type, location, value, time, rule, unit, time, source_id, 1000000000 - i,
-    time::date
+SELECT sensor_id, sensor_type, location, value, measured_at, rule, unit, measured_at, source_id, 1000000000 - i,
+    measured_at::date
 FROM bench_fleet(%(first)s, %(last)s, %(end)s)
 
 -- name: predictions
 INSERT INTO ml_anomaly_predictions (sensor_id, sensor_type, location, value, timestamp, is_anomaly,
     anomaly_score, rule_based_anomaly, reason, source_id, log_offset, ingested_on)
-SELECT sensor_id, sensor_type, location, value, time, is_anomaly,
+SELECT sensor_id, sensor_type, location, value, measured_at, is_anomaly,
     CASE WHEN is_anomaly THEN -0.6 ELSE -0.4 END - 0.1 * random(), rule,
     CASE WHEN is_anomaly THEN 'value 5.2 usual deviations above normal' END, source_id,
-    1000000000 - i, time::date
+    1000000000 - i, measured_at::date
 FROM bench_fleet(%(first)s, %(last)s, %(end)s)
 
 -- name: derived

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from benchmarks.dashboard_queries import STATEMENTS
+from benchmarks.dashboard_queries import STATEMENTS, main
 from dashboard import TABS
 from dashboard_tabs.queries import QueryCache
 from db import aggregates, verdict_counts
@@ -353,3 +353,9 @@ def test_a_download_has_all_rows_of_the_range_not_only_those_listed(database_url
         listed = cache.rows(queries.anomalies, selection)
         assert len(listed) == queries.MAX_LISTED < expected
         assert len(cache.ask(queries.anomalies, selection, queries.MAX_DOWNLOAD)) == expected
+
+
+def test_the_measurement_of_every_statement_runs(postgres, capsys):
+    main(["--rows", "1000", "--no-tabs", "--url", postgres()])  # how fast, is not asked here
+    measured = capsys.readouterr().out
+    assert all(f" {query.__name__} " in measured for query in STATEMENTS)
