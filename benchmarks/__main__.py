@@ -14,8 +14,9 @@ import tempfile
 from pathlib import Path
 
 from benchmarks import load, services
-from benchmarks.report import Report
+from benchmarks.report import Results
 from benchmarks.testbed import Testbed
+from local_stack.interrupts import end_as_by_ctrl_c
 
 SUITES = {**services.SUITES, **load.SUITES}
 
@@ -35,14 +36,15 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Run the suites."""
     args = parse_args()
-    report = Report()
+    results = Results()
     with tempfile.TemporaryDirectory(prefix="iot-bench-") as temporary:
         Path(temporary).chmod(0o755)  # PostgreSQL's own user has to go in, when we are root
         with Testbed(Path(temporary)) as bed:
             for name in args.only or SUITES:
-                SUITES[name](bed, report, args.quick)
-    report.close()
+                SUITES[name](bed, results, args.quick)
+    results.close()
 
 
 if __name__ == "__main__":
+    end_as_by_ctrl_c()
     main()

@@ -34,6 +34,7 @@ from db.selecting import MAX_RAW_READINGS, Selection
 from db.settings import Retention
 from db.shards import SHARDS, shard_of
 from db.statements import statements
+from local_stack.interrupts import end_as_by_ctrl_c
 from local_stack.postgres import LocalPostgres
 from service import upkeep
 
@@ -269,4 +270,5 @@ def analyse(url: str) -> None:
 
 
 if __name__ == "__main__":
+    end_as_by_ctrl_c()
     raise SystemExit(main())

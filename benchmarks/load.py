@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from benchmarks.report import Figure, Report
+from benchmarks.report import Figure, Results
 from benchmarks.testbed import Measured, Testbed, query, work_off
 from consumer import GROUP as CONSUMER
 from pipeline.settings import WindowRules
@@ -27,7 +27,7 @@ STAGES = {
 MAX_MEMORY_MB = 400
 
 
-def latency(bed: Testbed, report: Report, quick: bool) -> None:
+def latency(bed: Testbed, results: Results, quick: bool) -> None:
     """Measure p50 and p99 from sent to stored, aggregated and predicted, at three rates."""
     seconds = 15 if quick else 60
     for rate in RATES:
@@ -41,8 +41,8 @@ def latency(bed: Testbed, report: Report, quick: bool) -> None:
             aggregated = _watch_aggregates(url, seconds)
             time.sleep(SETTLE_SECONDS)
             for stage, select in STAGES.items():
-                _add_latency(report, f"{rate:,}/s, sent -> {stage}", _stage(url, select, seconds))
-            _add_latency(report, f"{rate:,}/s, sent -> aggregated", aggregated)
+                _add_latency(results, f"{rate:,}/s, sent -> {stage}", _stage(url, select, seconds))
+            _add_latency(results, f"{rate:,}/s, sent -> aggregated", aggregated)
 
 
 def _stage(url: str, select: str, seconds: float) -> list[float]:
@@ -79,12 +79,14 @@ def _watch_aggregates(url: str, seconds: float) -> list[float]:
     return ages
 
 
-def _add_latency(report: Report, name: str, milliseconds: list[float]) -> None:
+def _add_latency(results: Results, name: str, milliseconds: list[float]) -> None:
     if len(milliseconds) < 2:
-        report.say(f"{name}: nothing arrived")
+        results.say(f"{name}: nothing arrived")
         return
     percent = statistics.quantiles(milliseconds, n=100)
-    report.add(Figure(f"{name}, p50", percent[49], "ms"), Figure(f"{name}, p99", percent[98], "ms"))
+    results.add(
+        Figure(f"{name}, p50", percent[49], "ms"), Figure(f"{name}, p99", percent[98], "ms")
+    )
 
 
 def together(bed: Testbed, script: str, number: int, count: int) -> float:
@@ -104,7 +106,7 @@ def _has_share(process: Measured) -> bool:
     return re.search(r"partitions_assigned partitions=\d", process.output()) is not None
 
 
-def scaling(bed: Testbed, report: Report, quick: bool) -> None:
+def scaling(bed: Testbed, results: Results, quick: bool) -> None:
     """Measure consumer and stream processor in 1, 2 and 4 instances."""
     for script, group in SCRIPTS.items():
         # So many that there is enough left when the last instance has its share.
@@ -114,10 +116,10 @@ def scaling(bed: Testbed, report: Report, quick: bool) -> None:
             rate = together(bed, script, number, count)
             alone = alone or rate
             name = f"{group.replace('_', ' ')}, {number} instances"
-            report.add(Figure(name, rate, "readings/s", alone, rate / alone))
+            results.add(Figure(name, rate, "readings/s", alone, rate / alone))
 
 
-def size(bed: Testbed, report: Report, quick: bool) -> None:
+def size(bed: Testbed, results: Results, quick: bool) -> None:
     """Measure consumer and stream processor with more sensors, and with more partitions."""
     count = 300_000 if quick else 1_000_000
     cases = [(25, 6), (1_000, 6), (100_000, 6), (25, 24), (25, 48)]
@@ -127,32 +129,32 @@ def size(bed: Testbed, report: Report, quick: bool) -> None:
             with bed.database() as url, bed.start_service(script, topic, url) as process:
                 run = work_off(url, group, count, [process])
             name = f"{group.replace('_', ' ')}, {sensors:,} sensors, {partitions} partitions"
-            report.add(Figure(name, run.rate, "readings/s"))
+            results.add(Figure(name, run.rate, "readings/s"))
 
 
-def memory(bed: Testbed, report: Report, quick: bool) -> None:
+def memory(bed: Testbed, results: Results, quick: bool) -> None:
     """Work a long backlog off, and let a million distinct sensors come by: memory is bounded."""
     shrink = 10 if quick else 1
     for count, sensors in ((10_000_000 // shrink, 25), (2_000_000 // shrink, 1_000_000 // shrink)):
-        report.say(f"memory: sending a backlog of {count:,} readings of {sensors:,} sensors")
+        results.say(f"memory: sending a backlog of {count:,} readings of {sensors:,} sensors")
         topic = bed.filled_topic(count, sensors)
         case = f"{count:,} readings of {sensors:,} sensors, most memory"
         with bed.database() as url:
             for script, group in SCRIPTS.items():
                 with bed.start_service(script, topic, url) as process:
                     peak = work_off(url, group, count, [process]).peak_mb
-                report.add(_memory(f"{group.replace('_', ' ')}, {case}", peak))
+                results.add(_memory(f"{group.replace('_', ' ')}, {case}", peak))
             with bed.start_service("ml_detector.py", topic, url, "--once") as process:
                 process.process.wait()
             process.require_alive()
-            report.add(_memory(f"detector, {case}", process.peak_mb))
+            results.add(_memory(f"detector, {case}", process.peak_mb))
 
 
 def _memory(name: str, peak_mb: float) -> Figure:
     return Figure(name, peak_mb, "MB", MAX_MEMORY_MB, peak_mb / MAX_MEMORY_MB)
 
 
-SUITES: dict[str, Callable[[Testbed, Report, bool], None]] = {
+SUITES: dict[str, Callable[[Testbed, Results, bool], None]] = {
     "latency": latency,
     "scaling": scaling,
     "size": size,

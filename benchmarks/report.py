@@ -45,7 +45,7 @@ def rate(name: str, values: Sequence[float], limits: Sequence[float], unit: str)
     return Figure(name, middle(values), unit, middle(limits), middle(ratios))
 
 
-class Report:
+class Results:
     """Takes figures, says them, keeps them in ``benchmarks/results/``."""
 
     def __init__(self) -> None:
@@ -70,8 +70,8 @@ class Report:
         for figure in figures:
             self.figures.append(figure)
             self.say(_line(figure))
-            with self._file.open("a", encoding="utf-8") as results:
-                results.write(json.dumps({**figure.__dict__, **self._common}) + "\n")
+            with self._file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({**figure.__dict__, **self._common}) + "\n")
 
     def close(self) -> None:
         """Print the table, draw the plot."""

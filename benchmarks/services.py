@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable
 
 from benchmarks.limits import copy_rate, prebuilt_rows
-from benchmarks.report import Figure, Report, rate
+from benchmarks.report import Figure, Results, rate
 from benchmarks.testbed import Run, Testbed, query, work_off
 from broker.topics import Topic
 from consumer import GROUP as CONSUMER
@@ -16,10 +16,10 @@ from stream_processor import MAX_BATCH_MESSAGES as PROCESSOR_BATCH
 PER_S, CPU, MEMORY = "readings/s", "us CPU/reading", "MB"
 
 
-def consumer(bed: Testbed, report: Report, quick: bool) -> None:
+def consumer(bed: Testbed, results: Results, quick: bool) -> None:
     """Measure the consumer against COPY of the same rows into the same table."""
     count, rounds = (200_000, 3) if quick else (600_000, 5)
-    report.say(f"consumer: sending a backlog of {count:,} readings")
+    results.say(f"consumer: sending a backlog of {count:,} readings")
     topic = bed.filled_topic(count)
     runs, limits = [], []
     for _ in range(rounds):
@@ -29,11 +29,13 @@ def consumer(bed: Testbed, report: Report, quick: bool) -> None:
             batches = prebuilt_rows(url)
         with bed.database() as url:
             limits.append(copy_rate(url, batches))
-        report.say(f"consumer {runs[-1].rate:,.0f}/s, COPY {limits[-1]:,.0f}/s")
-    report.add(rate("consumer", [run.rate for run in runs], limits, PER_S), *_costs(runs, CONSUMER))
+        results.say(f"consumer {runs[-1].rate:,.0f}/s, COPY {limits[-1]:,.0f}/s")
+    results.add(
+        rate("consumer", [run.rate for run in runs], limits, PER_S), *_costs(runs, CONSUMER)
+    )
 
 
-def indexes(bed: Testbed, report: Report, quick: bool) -> None:
+def indexes(bed: Testbed, results: Results, quick: bool) -> None:
     """Measure what indexes of sensor_readings cost: COPY with these, others, none."""
     count, rounds = (200_000, 3) if quick else (600_000, 5)
     topic = bed.filled_topic(count)
@@ -48,7 +50,7 @@ def indexes(bed: Testbed, report: Report, quick: bool) -> None:
                 rates.setdefault(name, []).append(copy_rate(url, batches))
     ours = rates["(timestamp, sensor_id)"]
     for name, values in rates.items():
-        report.add(rate(f"COPY, {name}", values, ours, "rows/s"))
+        results.add(rate(f"COPY, {name}", values, ours, "rows/s"))
 
 
 _DROP = "DROP INDEX sensor_readings_time"
@@ -62,19 +64,19 @@ _INDEX_SETS = {
 }
 
 
-def windows(bed: Testbed, report: Report, quick: bool) -> None:
+def windows(bed: Testbed, results: Results, quick: bool) -> None:
     """Measure the stream processor against consumption without work."""
     count, rounds = (1_000_000, 3) if quick else (2_000_000, 5)
-    report.say(f"stream processor: sending a backlog of {count:,} readings")
+    results.say(f"stream processor: sending a backlog of {count:,} readings")
     topic = bed.filled_topic(count)
     runs, limits = [], []
     for _ in range(rounds):
         with bed.database() as url:
             runs.append(process_backlog(bed, topic, url, count))
         limits.append(limit(bed, topic, "consume", str(count), str(PROCESSOR_BATCH)))
-        report.say(f"stream processor {runs[-1].rate:,.0f}/s, consumption {limits[-1]:,.0f}/s")
+        results.say(f"stream processor {runs[-1].rate:,.0f}/s, consumption {limits[-1]:,.0f}/s")
     rates = [run.rate for run in runs]
-    report.add(rate("stream processor", rates, limits, PER_S), *_costs(runs, PROCESSOR))
+    results.add(rate("stream processor", rates, limits, PER_S), *_costs(runs, PROCESSOR))
 
 
 def process_backlog(bed: Testbed, topic: Topic, url: str, count: int) -> Run:
@@ -83,7 +85,7 @@ def process_backlog(bed: Testbed, topic: Topic, url: str, count: int) -> Run:
         return work_off(url, PROCESSOR, count, [process])
 
 
-def producer(bed: Testbed, report: Report, quick: bool) -> None:
+def producer(bed: Testbed, results: Results, quick: bool) -> None:
     """Measure the producer at ``--rate 0`` against bare produce calls of prebuilt messages."""
     count, rounds = (1_000_000, 3) if quick else (2_000_000, 5)
     runs, limits = [], []
@@ -99,8 +101,8 @@ def producer(bed: Testbed, report: Report, quick: bool) -> None:
         bare = bed.topic()
         limit(bed, bare, "produce", str(count))
         limits.append(count / bed.append_span_s(bare))
-        report.say(f"producer {runs[-1].rate:,.0f}/s, bare produce {limits[-1]:,.0f}/s")
-    report.add(
+        results.say(f"producer {runs[-1].rate:,.0f}/s, bare produce {limits[-1]:,.0f}/s")
+    results.add(
         rate("producer", [run.rate for run in runs], limits, PER_S), *_costs(runs, "producer")
     )
 
@@ -123,7 +125,7 @@ def _costs(runs: list[Run], name: str) -> list[Figure]:
     ]
 
 
-SUITES: dict[str, Callable[[Testbed, Report, bool], None]] = {
+SUITES: dict[str, Callable[[Testbed, Results, bool], None]] = {
     "consumer": consumer,
     "indexes": indexes,
     "windows": windows,

@@ -121,17 +121,18 @@ class Testbed:
         self.directory = directory
         self.kafka = LocalKafka(directory / "kafka")
         self.postgres = LocalPostgres(directory / "postgres")
-        self._stack = ExitStack()
         self._logs = 0
 
     def __enter__(self) -> Testbed:
-        for server in (self.kafka, self.postgres):
-            self._stack.enter_context(server)
+        with ExitStack() as stack:  # what has started ends, too, where the next does not start
+            for server in (self.kafka, self.postgres):
+                stack.enter_context(server)
+            self._started = stack.pop_all()
         self.client = {"bootstrap.servers": self.kafka.bootstrap_servers}
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._stack.close()
+        self._started.close()
 
     def topic(self, partitions: int = PARTITIONS) -> Topic:
         """Create a topic."""

@@ -42,3 +42,8 @@ class Interrupts(StopSignal):
             yield
         finally:
             self._cuts_short = False
+
+
+def end_as_by_ctrl_c() -> None:
+    """Let SIGTERM raise ``KeyboardInterrupt``, so that whatever was started is cleared up."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -23,6 +23,7 @@ from benchmarks.chaos.system import SERVICES, Progress, Servers, System
 from benchmarks.chaos.traffic import FIRST_LATE, Traffic
 from benchmarks.chaos.verify import Counts, count
 from db.connection import Database
+from local_stack.interrupts import end_as_by_ctrl_c
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 DRAIN_DEADLINE_SECONDS = 90.0
@@ -175,4 +176,5 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
+    end_as_by_ctrl_c()
     sys.exit(main())

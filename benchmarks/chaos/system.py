@@ -43,7 +43,6 @@ class Servers:
         self.postgres = LocalPostgres(directory / "postgres", durable=False)
         self.kafka_proxy = TcpProxy(proxied_kafka_port, kafka_port)
         self.postgres_proxy = TcpProxy(free_port(), self.postgres.port)
-        self._stack = ExitStack()
 
     @property
     def proxies(self) -> tuple[TcpProxy, TcpProxy]:
@@ -56,12 +55,14 @@ class Servers:
         return f"127.0.0.1:{self.kafka_proxy.port}"
 
     def __enter__(self) -> Servers:
-        for each in (self.kafka_proxy, self.postgres_proxy, self.kafka, self.postgres):
-            self._stack.enter_context(each)
+        with ExitStack() as stack:  # what has started ends, too, where the next does not start
+            for each in (self.kafka_proxy, self.postgres_proxy, self.kafka, self.postgres):
+                stack.enter_context(each)
+            self._started = stack.pop_all()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._stack.close()
+        self._started.close()
 
 
 class System:

@@ -16,10 +16,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.report import Figure, Report
+from benchmarks.report import Figure, Results
 from benchmarks.testbed import CHECKOUT, Testbed, work_off
 from broker.topics import Topic
 from consumer import GROUP as CONSUMER
+from local_stack.interrupts import end_as_by_ctrl_c
 from stream_processor import GROUP as PROCESSOR
 
 HERE = Path(__file__).resolve().parent
@@ -40,17 +41,17 @@ CONTESTS = (
 )
 
 
-def make_venv(report: Report) -> None:
+def make_venv(results: Results) -> None:
     """Make the peers' environment, once."""
     wanted = HERE / "requirements.txt"
     stamp = VENV / "installed.txt"
     if stamp.exists() and stamp.read_text() == wanted.read_text():
         return
-    report.say("installing the peers into .local/peers-venv (once; a minute or two)")
+    results.say("installing the peers into .local/peers-venv (once; a minute or two)")
     subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], check=True)
     pip = [str(PYTHON), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
     if subprocess.run([*pip, "-r", str(wanted)], check=False).returncode:
-        report.say("not all peers can be installed on this Python: trying them one by one")
+        results.say("not all peers can be installed on this Python: trying them one by one")
         for line in wanted.read_text().splitlines()[1:]:
             subprocess.run([*pip, line], check=False)
     stamp.write_text(wanted.read_text())
@@ -74,7 +75,7 @@ def peer_seconds(bed: Testbed, name: str, topic: Topic, count: int) -> float:
         return time.monotonic() - begun_s
 
 
-def contest(bed: Testbed, report: Report, rounds: int) -> None:
+def contest(bed: Testbed, results: Results, rounds: int) -> None:
     """Measure ours and the peers in turn."""
     few = bed.filled_topic(FEW)
     for (script, group, count), peers in CONTESTS:
@@ -89,15 +90,15 @@ def contest(bed: Testbed, report: Report, rounds: int) -> None:
                     least_s = peer_seconds(bed, name, few, FEW)
                     seconds = peer_seconds(bed, name, topics[messages], messages) - least_s
                 except (RuntimeError, subprocess.TimeoutExpired, OSError) as problem:
-                    report.say(f"{title}: not measured here: {problem}")
+                    results.say(f"{title}: not measured here: {problem}")
                     continue
                 rates.setdefault(title, []).append((messages - FEW) / seconds)
-            report.say(", ".join(f"{k} {v[-1]:,.0f}/s" for k, v in rates.items()))
+            results.say(", ".join(f"{k} {v[-1]:,.0f}/s" for k, v in rates.items()))
         mine = statistics.median(rates.pop(ours))
-        report.add(Figure(ours, mine, "messages/s"))
+        results.add(Figure(ours, mine, "messages/s"))
         for title, theirs in rates.items():
             rate = statistics.median(theirs)
-            report.add(
+            results.add(
                 Figure(f"{title} (ratio: ours / theirs)", rate, "messages/s", mine, mine / rate)
             )
 
@@ -109,14 +110,15 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=3, help="of each, in turn (default 3)")
     args = parser.parse_args()
-    report = Report()
-    make_venv(report)
+    results = Results()
+    make_venv(results)
     with tempfile.TemporaryDirectory(prefix="iot-bench-") as temporary:
         Path(temporary).chmod(0o755)
         with Testbed(Path(temporary)) as bed:
-            contest(bed, report, args.rounds)
-    report.close()
+            contest(bed, results, args.rounds)
+    results.close()
 
 
 if __name__ == "__main__":
+    end_as_by_ctrl_c()
     main()

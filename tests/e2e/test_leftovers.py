@@ -43,3 +43,20 @@ def test_services_and_servers_of_a_killed_smoke_run_are_ended_by_the_next_start(
     end_leftovers(print)
     assert not any(is_alive(process) for process in left)
     assert started_by(run.pid) == []
+
+
+@pytest.mark.timeout(240)
+def test_a_benchmark_that_is_told_to_end_leaves_nothing(tmp_path):
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--only", "consumer"]
+    with (tmp_path / "bench.log").open("wb") as log:
+        run = subprocess.Popen(command, cwd=CHECKOUT, stdout=log, stderr=log)
+    started = {"kafka.Kafka", "postgres"}
+
+    def are_there():
+        names = " ".join(part for process in started_by(run.pid) for part in process.cmdline())
+        return all(each in names for each in started)
+
+    until(are_there, seconds=60)
+    run.terminate()
+    run.wait(60)
+    until(lambda: started_by(run.pid) == [])  # what initdb runs ends by itself, a moment later
