@@ -20,9 +20,8 @@ from broker.reader import PartitionBatch, TopicReader
 from config import load_settings_or_exit
 from db import dead_letters, readings
 from db.connection import Cursor
-from db.dead_letters import DeadLetter
 from db.offsets import Position
-from pipeline.decoding import Rejected, decode_batch
+from pipeline.decoding import decode_batch
 from service.cli import service_parser
 from service.latencies import RecentLatencies
 from service.leases import Presence
@@ -46,6 +45,8 @@ class PreparedRows:
     ----------
     rows : bytes
         What COPY takes.
+    letters : list
+        Pages of dead letters.
     timestamp_ms : array of int64
         Kafka timestamp of each message.
     """
@@ -53,30 +54,16 @@ class PreparedRows:
     partition: int
     next_offset: int
     rows: bytes
-    letters: list[DeadLetter]
+    letters: list[dead_letters.Page]
     timestamp_ms: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What one transaction writes.
-
-    Attributes
-    ----------
-    rows : bytes
-        What COPY takes.
-    letters : dict
-        Pages of dead letters by partition.
-    timestamp_ms : array of int64
-        Kafka timestamp of each message.
-    moves : dict
-        Where the partitions stand then.
-    """
+    """What one transaction writes: all rows in one piece, and what each partition has besides."""
 
     rows: bytes
-    letters: dict[int, list[dead_letters.Page]]
-    timestamp_ms: npt.NDArray[np.int64]
-    moves: dict[int, Position]
+    work: Sequence[PreparedRows]
 
 
 class StoreReadings:
@@ -110,31 +97,24 @@ class StoreReadings:
             batch.partition,
             batch.next_offset,
             readings.to_rows(self.sources[batch.partition], batch.offsets, decoded),
-            [_letter(batch, each) for each in rejected],
+            dead_letters.to_pages(batch.offsets, batch.payloads, rejected, self.rows_per_hour),
             batch.timestamp_ms,
         )
 
     def compute(self, work: Sequence[PreparedRows]) -> Changes:
         """Return the rows of one poll."""
-        self.rejected += sum(len(each.letters) for each in work)
-        return Changes(
-            b"".join([each.rows for each in work]),
-            {
-                each.partition: dead_letters.to_pages(each.letters, self.rows_per_hour)
-                for each in work
-            },
-            np.concatenate([each.timestamp_ms for each in work]),
-            {each.partition: Position(each.next_offset) for each in work},
-        )
+        return Changes(b"".join([each.rows for each in work]), work)
 
     def store(self, tx: Cursor, changes: Changes) -> dict[int, Position]:
         """Store the rows of one poll."""
         readings.insert(tx, changes.rows)
-        for partition, pages in changes.letters.items():
-            source_id = self.sources[partition]
-            dead_letters.insert(tx, source_id, self.topic, partition, pages, self.rows_per_hour)
-        self.latency.add(np.subtract(time.time() * 1000, changes.timestamp_ms))
-        return changes.moves
+        for each in changes.work:
+            source_id = self.sources[each.partition]
+            self.rejected += dead_letters.insert(
+                tx, source_id, self.topic, each.partition, each.letters, self.rows_per_hour
+            )
+            self.latency.add(np.subtract(time.time() * 1000, each.timestamp_ms))
+        return {each.partition: Position(each.next_offset) for each in changes.work}
 
     def is_settled(self) -> bool:
         """Return True: a row has no later life."""
@@ -149,11 +129,6 @@ class StoreReadings:
         }
         self.latency.reset()
         return gauges
-
-
-def _letter(batch: PartitionBatch, rejected: Rejected) -> DeadLetter:
-    offset, payload = int(batch.offsets[rejected.position]), batch.payloads[rejected.position]
-    return DeadLetter(offset, payload, rejected.reason_code, rejected.reason)
 
 
 def main() -> None:

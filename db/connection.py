@@ -9,19 +9,11 @@ from typing import Any
 
 import psycopg2
 import psycopg2.errors
-from psycopg2 import Error as DatabaseError
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extensions import parse_dsn
 
-__all__ = [
-    "Cursor",
-    "Database",
-    "DatabaseError",
-    "DatabaseUnavailable",
-    "RowExists",
-    "StaleCheckpoint",
-]
+DatabaseError = psycopg2.Error
 
 # A dead or unreachable server is noticed within these, so that a stop or a retry is never far away.
 CONNECT_TIMEOUT_SECONDS = 5
@@ -90,12 +82,12 @@ class Database:
         """
         try:
             connection = self._connect()
-            with connection, connection.cursor() as cursor:
+            with connection, connection.cursor() as tx:
                 if not self._read_only:
                     # Asked each time: behind a pooler it changes from transaction to transaction.
-                    cursor.execute("SELECT pg_backend_pid()")
-                    self.open_transaction = (cursor.fetchone()[0], time.monotonic())
-                yield cursor
+                    tx.execute("SELECT pg_backend_pid()")
+                    self.open_transaction = (tx.fetchone()[0], time.monotonic())
+                yield tx
         except psycopg2.errors.UniqueViolation as problem:
             raise RowExists(
                 f"{problem.diag.table_name}: {problem.diag.message_detail}"

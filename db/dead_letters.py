@@ -6,14 +6,16 @@ The consumer alone writes them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import psycopg2
 
 from db.connection import Cursor
 from db.statements import statements
+from pipeline.decoding import Rejected
 
 SQL = statements(__file__)
 
@@ -25,34 +27,40 @@ PAGE_ROWS = 500
 Page = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class DeadLetter:
-    """A rejected message: where it stands in the log, what it was, why it was rejected."""
+def to_pages(
+    offsets: npt.NDArray[np.int64],
+    payloads: Sequence[bytes | None],
+    rejected: Sequence[Rejected],
+    rows_per_hour: int,
+) -> list[Page]:
+    """Return what was rejected as ``insert`` takes it; beyond ``rows_per_hour`` it only counts.
 
-    log_offset: int
-    payload: bytes | None
-    reason_code: str
-    reason: str
-
-
-def to_pages(letters: Sequence[DeadLetter], rows_per_hour: int) -> list[Page]:
-    """Return dead letters as ``insert`` takes them; beyond ``rows_per_hour`` they only count."""
+    Parameters
+    ----------
+    offsets, payloads : sequence
+        Of all messages of the batch.
+    """
     return [
-        _page(letters[begin : begin + PAGE_ROWS], max(0, rows_per_hour - begin))
-        for begin in range(0, len(letters), PAGE_ROWS)
+        _page(offsets, payloads, rejected[begin : begin + PAGE_ROWS], rows_per_hour - begin)
+        for begin in range(0, len(rejected), PAGE_ROWS)
     ]
 
 
-def _page(letters: Sequence[DeadLetter], most: int) -> Page:
-    counts = Counter(letter.reason_code for letter in letters)
-    kept = letters[:most]
-    payloads = [letter.payload for letter in kept]
+def _page(
+    offsets: npt.NDArray[np.int64],
+    payloads: Sequence[bytes | None],
+    rejected: Sequence[Rejected],
+    most: int,
+) -> Page:
+    counts = Counter(each.reason_code for each in rejected)
+    kept = rejected[: max(0, most)]
+    texts = [payloads[each.position] for each in kept]
     return {
-        "offsets": [letter.log_offset for letter in kept],
-        "codes": [letter.reason_code for letter in kept],
-        "reasons": [letter.reason for letter in kept],
-        "payloads": [p if p is None else psycopg2.Binary(p[:KEPT_PAYLOAD_BYTES]) for p in payloads],
-        "bytes": [len(payload or b"") for payload in payloads],
+        "offsets": [int(offsets[each.position]) for each in kept],
+        "codes": [each.reason_code for each in kept],
+        "reasons": [each.reason for each in kept],
+        "payloads": [t if t is None else psycopg2.Binary(t[:KEPT_PAYLOAD_BYTES]) for t in texts],
+        "bytes": [len(text or b"") for text in texts],
         "counted_codes": list(counts),
         "counts": list(counts.values()),
     }
@@ -63,10 +71,10 @@ def insert(
     source_id: int,
     topic: str,
     partition: int,
-    pages: Iterable[Page],
+    pages: Sequence[Page],
     rows_per_hour: int,
-) -> None:
-    """Keep dead letters of one partition up to ``rows_per_hour``, and count all of them."""
+) -> int:
+    """Keep those of one partition up to ``rows_per_hour``, count all; return how many."""
     of = {
         "source": source_id,
         "topic": topic,
@@ -75,3 +83,4 @@ def insert(
     }
     for page in pages:
         tx.execute(SQL["insert"], of | page)
+    return sum(sum(page["counts"]) for page in pages)

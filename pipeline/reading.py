@@ -26,13 +26,6 @@ _MICROSECOND = timedelta(microseconds=1)
 MIN_US = (datetime(2, 1, 1, tzinfo=UTC) - _EPOCH) // _MICROSECOND
 MAX_US = (datetime(9999, 1, 1, tzinfo=UTC) - _EPOCH) // _MICROSECOND
 
-TEXT_LENGTHS = {
-    "sensor_id": (1, 100),
-    "sensor_type": (1, 50),
-    "location": (1, 100),
-    "unit": (0, 20),
-}
-
 
 class InvalidReading(ValueError):
     """A message is no reading; ``code`` is the kind of fault in one word."""
@@ -53,6 +46,13 @@ class Message(msgspec.Struct, gc=False):
     anomaly: bool
     unit: Annotated[str, msgspec.Meta(max_length=20)]
 
+
+# Shortest and longest, of each text that has limits.
+TEXT_LENGTHS = {
+    field.name: (field.type.min_length or 0, field.type.max_length)
+    for field in msgspec.inspect.type_info(Message).fields  # type: ignore[attr-defined]
+    if isinstance(field.type, msgspec.inspect.StrType) and field.type.max_length
+}
 
 _parse = msgspec.json.Decoder(Message).decode
 

@@ -11,11 +11,11 @@ import pytest
 from tests.conftest import CHECKOUT
 
 CEILINGS = {
-    "producer": 3_622,
-    "consumer": 3_775,
-    "stream_processor": 4_465,
-    "ml_detector": 3_996,
-    "dashboard": 3_737,
+    "producer": 3_402,
+    "consumer": 3_701,
+    "stream_processor": 4_215,
+    "ml_detector": 3_979,
+    "dashboard": 3_727,
 }
 
 
