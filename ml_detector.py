@@ -15,7 +15,7 @@ import math
 
 from config import load_settings_or_exit
 from db.connection import DatabaseUnavailable, RowExists, StaleCheckpoint
-from db.schema import SchemaMismatch, prepare_database
+from db.versions import SchemaMismatch, prepare_database
 from service.cli import service_parser
 from service.leases import Presence
 from service.lifecycle import Outage, StopSignal, UserError, one_line, refuse_set_back

@@ -27,13 +27,13 @@ from typing import Any
 
 from dashboard_tabs.filters import RANGES_MINUTES
 from db import dashboard as queries
-from db import health, predictions, readings, retention
+from db import health, partitions, predictions, readings
 from db.connection import Cursor, Database, DatabaseUnavailable
-from db.schema import apply_schema
 from db.selecting import MAX_RAW_READINGS, Selection
 from db.settings import Retention
 from db.shards import SHARDS, shard_of
 from db.statements import statements
+from db.versions import apply_schema
 from local_stack.interrupts import end_as_by_ctrl_c
 from local_stack.postgres import LocalPostgres
 from service import upkeep
@@ -57,12 +57,12 @@ SQL = statements(__file__)
 def partition(database: Database, days: int, end: datetime) -> None:
     """Replace the partitions of empty tables by one a day, for so many days up to ``end``."""
     with database.transaction() as tx:
-        for table in retention.PARTITIONED:
-            for name in retention.partitions(tx, table):
+        for table in partitions.PARTITIONED:
+            for name in partitions.of(tx, table):
                 tx.execute(f"DROP TABLE {name}")
     for back in range(days, -1, -1):
         with database.transaction() as tx:
-            retention.make_ahead(tx, end.date() - timedelta(days=back))
+            partitions.make_ahead(tx, end.date() - timedelta(days=back))
 
 
 def fill(database: Database, first: int, rows: int, end: datetime) -> None:

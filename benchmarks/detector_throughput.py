@@ -21,7 +21,7 @@ from sklearn.ensemble import IsolationForest
 
 from db.connection import Database
 from db.copying import copy_csv, times, to_csv, values
-from db.schema import apply_schema
+from db.versions import apply_schema
 from local_stack.interrupts import end_as_by_ctrl_c
 from local_stack.postgres import LocalPostgres
 from pipeline.detector import AnomalyDetector

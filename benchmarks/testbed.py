@@ -23,7 +23,7 @@ from confluent_kafka import Consumer, TopicPartition
 from broker.topics import BrokerUnavailable, Topic, admin_client, ensure_topic
 from broker.writer import TopicWriter
 from db.connection import Database
-from db.schema import apply_schema
+from db.versions import apply_schema
 from local_stack.kafka import LocalKafka
 from local_stack.postgres import LocalPostgres
 from pipeline.encoding import Messages, encode_readings, envelope

@@ -43,7 +43,7 @@ _RETRYABLE = (
     psycopg2.errors.ReadOnlySqlTransaction,  # a standby, or default_transaction_read_only
     psycopg2.errors.InFailedSqlTransaction,
     psycopg2.errors.IdleInTransactionSessionTimeout,
-    psycopg2.errors.CheckViolation,  # no partition for today: upkeep makes it (retention)
+    psycopg2.errors.CheckViolation,  # no partition for today: upkeep makes it (db/partitions.py)
 )
 
 

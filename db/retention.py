@@ -1,7 +1,7 @@
-"""Growth: a partition a day of the two large tables, made ahead and dropped when its time is over.
+"""Growth: what is over goes, as whole days of the large tables and as rows of the small ones.
 
-A partition comes by ATTACH and goes by DETACH CONCURRENTLY, so that no writer ever waits, and
-dropping it gives the space back. Rows of the small tables are deleted, some at a time.
+A partition goes by DETACH CONCURRENTLY, so that no writer ever waits, and dropping it gives the
+space back. Rows are deleted some at a time.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from datetime import date, timedelta
 
 from psycopg2 import sql
 
+from db import partitions
 from db.connection import Cursor, Database
 from db.settings import Retention
 from db.statements import statements
@@ -19,10 +20,6 @@ log = logging.getLogger(__name__)
 
 SQL = statements(__file__)
 
-# In the order in which they are dropped: a reading that is gone gets no prediction any more.
-PARTITIONED = ("sensor_readings", "ml_anomaly_predictions")
-# Made at every start of a service and every minute: three days bridge an outage of the consumers.
-AHEAD_DAYS = 3
 # One step of deleting: some 50 ms.
 MAX_DELETED_ROWS = 5_000
 # Who detaches a partition by hand means to keep it: only what bears this comment is dropped.
@@ -44,62 +41,10 @@ _AGGREGATE_TIMES = {
 }
 
 
-def today_of(tx: Cursor) -> date:
-    """Return the date that rows get which are stored now."""
-    tx.execute("SELECT (now() AT TIME ZONE 'UTC')::date")
-    today: date = tx.fetchone()[0]
-    return today
-
-
-def partitions(tx: Cursor, table: str) -> dict[str, date]:
-    """Return the partitions of a table and the day before which their rows were stored, in order.
-
-    Without one that a crash left half detached.
-    """
-    tx.execute(SQL["partitions"], {"table": table})
-    return dict(tx.fetchall())
-
-
-def owns_tables(tx: Cursor) -> bool:
-    """Return whether this role may make and drop partitions."""
-    tx.execute(SQL["owns_tables"], {"tables": list(PARTITIONED)})
-    owns: bool = tx.fetchone()[0]
-    return owns
-
-
-def days_left(tx: Cursor, today: date) -> int:
-    """Return for how many days, today included, there are partitions."""
-    return min((max(partitions(tx, t).values(), default=today) - today).days for t in PARTITIONED)
-
-
-def make_ahead(tx: Cursor, today: date) -> None:
-    """Make the partitions up to some days after today; the very first one takes all before, too."""
-    if days_left(tx, today) > AHEAD_DAYS:
-        return
-    # One process at a time, and no writer waits for it.
-    tx.execute(f"LOCK TABLE {PARTITIONED[0]} IN SHARE UPDATE EXCLUSIVE MODE")
-    for table in PARTITIONED:
-        known = partitions(tx, table)
-        begin = max(known.values()) if known else None
-        last = today + timedelta(days=AHEAD_DAYS)
-        while begin is None or begin <= last:
-            # After a pause of several days one partition stands for all of them.
-            end = max(begin or today, today) + timedelta(days=1)
-            name = f"{table}_{end - timedelta(days=1):%Y%m%d}"
-            low = "MINVALUE" if begin is None else f"'{begin}'"
-            # ATTACH lets writers go on, CREATE TABLE ... PARTITION OF does not.
-            tx.execute(
-                f"CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING INDEXES,"
-                f" CONSTRAINT {name}_pkey PRIMARY KEY (source_id, log_offset));"
-                f" ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ({low}) TO ('{end}')"
-            )
-            begin = end
-
-
 def let_go(database: Database, keep: Retention, today: date) -> bool:
     """Delete and drop what is over, of the small tables some; return whether that was all."""
     with database.transaction() as tx:
-        owned = owns_tables(tx)
+        owned = partitions.owns_tables(tx)
     done = [
         _delete(database, table, column, today - timedelta(days=days))
         for days, times in (
@@ -110,7 +55,7 @@ def let_go(database: Database, keep: Retention, today: date) -> bool:
         if days
     ]
     # Last: a long transaction of others may keep this from getting done.
-    for table in PARTITIONED if keep.retention_days and owned else ():
+    for table in partitions.PARTITIONED if keep.retention_days and owned else ():
         _drop_partitions(database, table, today - timedelta(days=keep.retention_days))
     return all(done)
 
@@ -124,7 +69,7 @@ def _drop_partitions(database: Database, table: str, limit: date) -> None:
         for name in _detached(tx, table):
             tx.execute(f"DROP TABLE {name}")
             log.info("partition_dropped name=%s", name)
-        expired = [name for name, until in partitions(tx, table).items() if until <= limit]
+        expired = [name for name, until in partitions.of(tx, table).items() if until <= limit]
     for name in expired:
         with database.transaction() as tx:
             if table == "sensor_readings":

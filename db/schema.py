@@ -1,9 +1,8 @@
-"""Applies the schema: whoever comes first does it, everyone else finds it done.
+"""Look after the tables as their owner: once a day, where the services' role may not make any.
 
 python -m db.schema
 
-As the owner of the tables, once a day where the services' role may not make tables: applies the
-schema, makes the partitions of the days to come, and lets go what RETENTION_DAYS and
+Applies the schema, makes the partitions of the days to come, and lets go what RETENTION_DAYS and
 AGGREGATE_RETENTION_DAYS say.
 """
 
@@ -11,119 +10,15 @@ from __future__ import annotations
 
 import argparse
 import logging
-from pathlib import Path
 
-from db import retention
-from db.connection import Cursor, Database, DatabaseUnavailable, RowExists
-
-log = logging.getLogger(__name__)
-
-# A number is never used twice. File N_*.sql of db/migrations brings version N-1 to version N.
-SCHEMA_VERSION = 4
-_HERE = Path(__file__).parent
-MIGRATIONS = _HERE / "migrations"
-
-
-class SchemaMismatch(Exception):
-    """The database has a version that this program cannot work with; says what to do."""
-
-
-def prepare_database(database: Database) -> None:
-    """Create the database if there is none, and bring it to ``SCHEMA_VERSION``.
-
-    Raises
-    ------
-    DatabaseUnavailable
-        When that is not possible now: try again.
-    SchemaMismatch
-        When only a person can help.
-    """
-    try:
-        apply_schema(database)
-    except DatabaseUnavailable:
-        if not database.create_if_missing():
-            raise
-        log.info("database_created")
-        apply_schema(database)
-
-
-def apply_schema(database: Database) -> None:
-    """Bring the database to ``SCHEMA_VERSION``: schema.sql if empty, else missing migrations.
-
-    And see that there are partitions for the days to come.
-
-    Raises
-    ------
-    DatabaseUnavailable
-        Also when another process is at it: try again.
-    SchemaMismatch
-        When the version is newer than this program, or no migration leads on from it.
-    """
-    try:
-        with database.transaction() as tx:
-            tx.execute("SET LOCAL lock_timeout = '500ms'")  # another process may be at it
-            if _steps_after(_version(tx)):
-                _apply(tx)
-            if retention.owns_tables(tx):
-                retention.make_ahead(tx, retention.today_of(tx))
-    except RowExists as problem:  # of two that create a table at once one gets this
-        raise DatabaseUnavailable("another process is applying the schema") from problem
-
-
-def _apply(tx: Cursor) -> None:
-    tx.execute("SELECT current_user, has_schema_privilege(current_schema(), 'CREATE')")
-    role, may_create = tx.fetchone()
-    if not may_create:
-        raise DatabaseUnavailable(
-            f"the tables are not there, and role {role} may not make them: run python -m db.schema"
-            " as a role that may"
-        )
-    tx.execute(
-        "CREATE TABLE IF NOT EXISTS schema_version ("
-        " version INTEGER PRIMARY KEY,"
-        " applied_at TIMESTAMP NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'))"
-    )
-    tx.execute("LOCK TABLE schema_version IN EXCLUSIVE MODE")
-    version = _version(tx)  # it may have been applied while we came here
-    for step in _steps_after(version):
-        tx.execute(step.read_text(encoding="utf-8"))
-        log.info("schema_applied file=%s", step.name)
-    if version < SCHEMA_VERSION:
-        tx.execute("INSERT INTO schema_version (version) VALUES (%s)", (SCHEMA_VERSION,))
-
-
-def _version(tx: Cursor) -> int:
-    tx.execute("SELECT to_regclass('schema_version') IS NOT NULL")
-    if not tx.fetchone()[0]:
-        return 0
-    tx.execute("SELECT coalesce(max(version), 0) FROM schema_version")
-    version: int = tx.fetchone()[0]
-    return version
-
-
-def _steps_after(version: int) -> list[Path]:
-    if version == 0:
-        return [_HERE / "schema.sql"]
-    if version > SCHEMA_VERSION:
-        raise SchemaMismatch(
-            f"the database has schema version {version}, newer than this program's"
-            f" {SCHEMA_VERSION}: update the program, or name another database in DATABASE_URL"
-        )
-    known = {int(path.name.split("_")[0]): path for path in MIGRATIONS.glob("[0-9]*.sql")}
-    wanted = range(version + 1, SCHEMA_VERSION + 1)
-    if missing := [number for number in wanted if number not in known]:
-        raise SchemaMismatch(
-            f"the database has schema version {version}, this program needs {SCHEMA_VERSION}, and"
-            f" there is no migration to version {missing[0]}: drop the database, or name another in"
-            " DATABASE_URL; the services create it and fill it from the topic"
-        )
-    return [known[number] for number in wanted]
+from config import load_settings_or_exit
+from db import partitions, retention
+from db.connection import Database, DatabaseUnavailable
+from db.versions import SchemaMismatch, prepare_database
 
 
 def main() -> None:
     """Apply the schema and look after the days, once."""
-    from config import load_settings_or_exit  # only as a command: rooms take plain arguments
-
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -134,7 +29,7 @@ def main() -> None:
         with Database(settings.service.database_url, "schema") as database:
             prepare_database(database)
             with database.transaction() as tx:
-                today = retention.today_of(tx)
+                today = partitions.today_of(tx)
             while not retention.let_go(database, settings.retention, today):
                 pass
     except (DatabaseUnavailable, SchemaMismatch) as problem:

@@ -1,4 +1,4 @@
--- The whole schema, version 4. Safe to apply again; applied by whichever service comes first (db/schema.py).
+-- The whole schema, version 4. Safe to apply again; applied by whichever service comes first (db/versions.py).
 -- All TIMESTAMP columns hold UTC. "Reading" is one measured value of one sensor at one event time.
 
 -- ---------------------------------------------------------------------------------------------- sources
@@ -57,7 +57,7 @@ CREATE TABLE IF NOT EXISTS sensor_readings (
     log_offset   BIGINT NOT NULL,
     ingested_on  DATE NOT NULL DEFAULT (now() AT TIME ZONE 'UTC')::date
 ) PARTITION BY RANGE (ingested_on);
--- The partitions, one a day, are made by db/retention.py. Each has the primary key (source_id,
+-- The partitions, one a day, are made by db/partitions.py. Each has the primary key (source_id,
 -- log_offset): it serves the detector's cursor, and makes a second copy of a message impossible.
 -- Serves the dashboard's time ranges, its latest readings, and one sensor's surroundings.
 CREATE INDEX IF NOT EXISTS sensor_readings_time ON sensor_readings (timestamp, sensor_id);

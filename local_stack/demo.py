@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from config import Settings
 from db.connection import Database, DatabaseUnavailable
-from db.schema import SchemaMismatch, apply_schema
+from db.versions import SchemaMismatch, apply_schema
 from local_stack.infrastructure import LOCAL_DIRECTORY, Infrastructure, Ports
 from local_stack.interrupts import Interrupts
 from local_stack.leftovers import end_leftovers, mark_children

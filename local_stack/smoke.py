@@ -18,7 +18,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from config import Settings
 from db.connection import Database
-from db.schema import apply_schema
+from db.versions import apply_schema
 from local_stack.demo import dashboard_answers, services
 from local_stack.infrastructure import LOCAL_DIRECTORY, Infrastructure, Ports
 from local_stack.interrupts import Interrupts

@@ -45,7 +45,7 @@ from broker.topics import (
 )
 from db.connection import Cursor, DatabaseUnavailable, RowExists, StaleCheckpoint
 from db.offsets import Checkpoint, Position, register_sources
-from db.schema import SchemaMismatch, prepare_database
+from db.versions import SchemaMismatch, prepare_database
 from service.lifecycle import (
     Outage,
     StopSignal,

@@ -10,7 +10,7 @@ import threading
 import time
 from datetime import date, timedelta
 
-from db import leases, readings, retention
+from db import leases, partitions, readings, retention
 from db.connection import Database, DatabaseError, DatabaseUnavailable
 from db.settings import Retention
 from service.leases import Presence
@@ -29,9 +29,9 @@ CLOSE_TIMEOUT_SECONDS = 1.0
 def look_after(database: Database, keep: Retention, today: date | None = None) -> bool:
     """Do all there is to do, some of it in steps; return whether that was all."""
     with database.transaction() as tx:
-        today = today or retention.today_of(tx)
-        if retention.owns_tables(tx):
-            retention.make_ahead(tx, today)
+        today = today or partitions.today_of(tx)
+        if partitions.owns_tables(tx):
+            partitions.make_ahead(tx, today)
     with database.transaction() as tx:
         readings.note_sensors(tx, today - timedelta(days=1))
     return retention.let_go(database, keep, today)
@@ -90,8 +90,8 @@ class Upkeep:
     def _step(self) -> bool:
         done = look_after(self._database, self._keep)
         with self._database.transaction() as tx:
-            owned = retention.owns_tables(tx)
-            self._days_left = retention.days_left(tx, retention.today_of(tx))
+            owned = partitions.owns_tables(tx)
+            self._days_left = partitions.days_left(tx, partitions.today_of(tx))
         if self._owns_tables and not owned:
             log.warning(
                 "partitions_left_to_their_owner partition_days_left=%d"

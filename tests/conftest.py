@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, settings
 
 from broker.topics import BrokerUnavailable, admin_client, ensure_topic
 from db.connection import Database
-from db.schema import apply_schema
+from db.versions import apply_schema
 from local_stack.embedded_kafka import EmbeddedKafka
 from local_stack.kafka import KafkaImpossible, LocalKafka
 from local_stack.postgres import LocalPostgres

@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks.chaos.proxy import TcpProxy
 from broker.topics import BrokerUnavailable, Topic, admin_client, ensure_topic
 from db.connection import Database, DatabaseUnavailable
-from db.schema import apply_schema
+from db.versions import apply_schema
 from local_stack.kafka import LocalKafka
 from local_stack.postgres import LocalPostgres
 from local_stack.processes import free_port, tail

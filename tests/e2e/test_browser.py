@@ -49,7 +49,7 @@ def postgres_of_its_own(tmp_path_factory):
 @pytest.fixture(scope="module")
 def database_url(postgres_of_its_own):
     from db.connection import Database
-    from db.schema import apply_schema
+    from db.versions import apply_schema
 
     url = postgres_of_its_own.create_database("browser")
     with Database(url, "test") as database:

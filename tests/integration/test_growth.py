@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 import psycopg2
 import pytest
 
-from db import retention
+from db import partitions, retention
 from db.connection import Database, DatabaseUnavailable
-from db.retention import PARTITIONED
+from db.partitions import PARTITIONED
 from db.settings import Retention
 from service.upkeep import look_after
 from tests.waiting import until
@@ -56,7 +56,7 @@ def size(query):
 def grown(database, query):
     """Readings and predictions of today and of ten days later, and one aggregate of today."""
     with database.transaction() as tx:
-        retention.make_ahead(tx, LATER)
+        partitions.make_ahead(tx, LATER)
     query(readings(TODAY, 1, 5000))
     query(PREDICTIONS)
     query(readings(LATER, 5001, 5100))
@@ -110,8 +110,8 @@ def test_what_a_crash_left_is_cleaned_up_and_what_a_person_detached_stays(
     grown, database_url, database, query
 ):
     with database.transaction() as tx:
-        retention.make_ahead(tx, LATER)
-        name, by_hand = list(retention.partitions(tx, "sensor_readings"))[:2]
+        partitions.make_ahead(tx, LATER)
+        name, by_hand = list(partitions.of(tx, "sensor_readings"))[:2]
     query(f"ALTER TABLE sensor_readings DETACH PARTITION {by_hand}")
     query(f"COMMENT ON TABLE {name} IS '{retention._EXPIRED}'")
     database.execute_alone(f"ALTER TABLE sensor_readings DETACH PARTITION {name} CONCURRENTLY")
@@ -124,7 +124,7 @@ def test_what_a_crash_left_is_cleaned_up_and_what_a_person_detached_stays(
 
 def test_a_detachment_that_was_interrupted_is_finished(grown, database_url, database, query):
     with database.transaction() as tx:
-        name = next(iter(retention.partitions(tx, "sensor_readings")))
+        name = next(iter(partitions.of(tx, "sensor_readings")))
     with (
         closing(psycopg2.connect(database_url)) as reader,
         closing(psycopg2.connect(database_url, options="-c statement_timeout=300ms")) as killed,
@@ -174,7 +174,7 @@ def test_small_tables_are_emptied_in_steps_and_aggregates_outlive_the_rest(
 
 def test_a_day_without_a_partition_is_an_outage_that_the_upkeep_ends(database, query):
     with database.transaction() as tx:
-        for name in retention.partitions(tx, "sensor_readings"):
+        for name in partitions.of(tx, "sensor_readings"):
             tx.execute(f"DROP TABLE {name}")
     with pytest.raises(DatabaseUnavailable, match="no partition"):
         query(FILL_OLD)
@@ -184,10 +184,10 @@ def test_a_day_without_a_partition_is_an_outage_that_the_upkeep_ends(database, q
 
 def test_after_a_pause_one_partition_stands_for_all_days_of_it(database):
     with database.transaction() as tx:
-        before = retention.partitions(tx, "sensor_readings")
-        retention.make_ahead(tx, TODAY + timedelta(days=30))
-        after = retention.partitions(tx, "sensor_readings")
-        assert retention.days_left(tx, TODAY + timedelta(days=30)) == 4
+        before = partitions.of(tx, "sensor_readings")
+        partitions.make_ahead(tx, TODAY + timedelta(days=30))
+        after = partitions.of(tx, "sensor_readings")
+        assert partitions.days_left(tx, TODAY + timedelta(days=30)) == 4
     assert len(after) - len(before) == 4
     assert max(after.values()) == TODAY + timedelta(days=34)
 

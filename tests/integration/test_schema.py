@@ -2,9 +2,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from db import schema
+from db import versions
 from db.connection import Database, DatabaseUnavailable
-from db.schema import SCHEMA_VERSION, SchemaMismatch, apply_schema, prepare_database
+from db.versions import SCHEMA_VERSION, SchemaMismatch, apply_schema, prepare_database
 from tests.waiting import until
 
 pytestmark = pytest.mark.integration
@@ -39,8 +39,8 @@ def test_a_database_one_version_behind_is_migrated_once_and_keeps_its_rows(
         "ALTER TABLE sources ADD note TEXT NOT NULL DEFAULT 'from before'"
     )
     (tmp_path / f"{following + 1}_later.sql").write_text("SELECT not yet")
-    monkeypatch.setattr(schema, "MIGRATIONS", tmp_path)
-    monkeypatch.setattr(schema, "SCHEMA_VERSION", following)
+    monkeypatch.setattr(versions, "MIGRATIONS", tmp_path)
+    monkeypatch.setattr(versions, "SCHEMA_VERSION", following)
     query("INSERT INTO sources (cluster_id, topic_id, topic, partition) VALUES ('c', 't', 't', 0)")
     for _ in range(2):
         apply_schema(database)
@@ -68,7 +68,7 @@ def test_a_version_from_the_future_is_refused(database, query):
 
 def test_a_gap_in_the_migrations_is_refused(database, query, tmp_path, monkeypatch):
     (tmp_path / f"{SCHEMA_VERSION + 2}_made_up.sql").write_text("SELECT 1")
-    monkeypatch.setattr(schema, "MIGRATIONS", tmp_path)
-    monkeypatch.setattr(schema, "SCHEMA_VERSION", SCHEMA_VERSION + 2)
+    monkeypatch.setattr(versions, "MIGRATIONS", tmp_path)
+    monkeypatch.setattr(versions, "SCHEMA_VERSION", SCHEMA_VERSION + 2)
     with pytest.raises(SchemaMismatch, match=f"no migration to version {SCHEMA_VERSION + 1}"):
         apply_schema(database)

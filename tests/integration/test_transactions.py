@@ -15,8 +15,8 @@ from broker.topics import admin_client, ensure_topic
 from consumer import StoreReadings
 from db.connection import Database
 from db.offsets import Checkpoint, register_sources
-from db.retention import Retention
-from db.schema import apply_schema
+from db.settings import Retention
+from db.versions import apply_schema
 from pipeline.windows import WindowRules
 from service.leases import Presence
 from service.stream import COLLECT_OBJECTS

@@ -12,11 +12,11 @@ from datetime import timedelta
 import psycopg2
 import pytest
 
-from db import retention
+from db import partitions
 from db.blocking import BlockingSession
 from db.connection import Database, DatabaseUnavailable
-from db.schema import apply_schema
 from db.settings import Retention
+from db.versions import apply_schema
 from service.heartbeat import BackgroundReporter
 from service.leases import Presence
 from service.upkeep import Upkeep, look_after
@@ -75,11 +75,11 @@ def test_the_owner_makes_and_drops_the_days_by_a_command(
     writer_url, database_url, database, environment, tmp_path, query
 ):
     with database.transaction() as tx:
-        today = retention.today_of(tx)
-        retention.make_ahead(tx, today - timedelta(days=9))  # nothing: there are later ones
-        newest = max(retention.partitions(tx, "sensor_readings"))
+        today = partitions.today_of(tx)
+        partitions.make_ahead(tx, today - timedelta(days=9))  # nothing: there are later ones
+        newest = max(partitions.of(tx, "sensor_readings"))
         tx.execute(f"DROP TABLE {newest}")
-        assert retention.days_left(tx, today) == 3
+        assert partitions.days_left(tx, today) == 3
     with Database(writer_url, "test") as writer:
         assert look_after(writer, Retention(retention_days=1), today + timedelta(days=20))
     subprocess.run(
@@ -89,7 +89,7 @@ def test_the_owner_makes_and_drops_the_days_by_a_command(
         check=True,
     )
     with database.transaction() as tx:
-        assert retention.days_left(tx, today) == 4
+        assert partitions.days_left(tx, today) == 4
 
 
 def test_the_one_session_that_blocks_a_write_is_ended_whatever_its_name(database_url, database):

@@ -12,9 +12,9 @@ from tests.conftest import CHECKOUT
 
 CEILINGS = {
     "producer": 3_402,
-    "consumer": 3_701,
-    "stream_processor": 4_215,
-    "ml_detector": 3_979,
+    "consumer": 3_682,
+    "stream_processor": 4_054,
+    "ml_detector": 3_818,
     "dashboard": 3_727,
 }
 
