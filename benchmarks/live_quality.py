@@ -14,8 +14,8 @@ import sys
 import time
 from collections import Counter
 
+from benchmarks.truth import read_truth
 from broker.topics import BrokerUnavailable, admin_client, ensure_topic
-from broker.truth import read_truth
 from config import load_settings_or_exit
 from db import predictions
 from db.connection import Database, DatabaseUnavailable
