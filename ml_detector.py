@@ -64,6 +64,7 @@ class _Run:
         except SchemaMismatch as problem:
             raise UserError(problem) from problem
         except DatabaseUnavailable as problem:
+            self.is_prepared = False  # it may have been dropped and created anew
             self.process.stop.wait(self.outage.failed(problem))
         self.scoring.pace(math.inf)
         self.scoring.reset()

@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 LOOKUP_TIMEOUT_SECONDS = 2.0
 # A broker that has just come back may show a shorter log for a moment; one that lost data stays so.
 BEYOND_END_SECONDS = 10.0
+# How often the broker is asked whether the topic is still what it was, whatever comes meanwhile.
+WATCH_SECONDS = 5.0
 
 # How much the client fetches ahead: small fetches, and often. What arrives compressed takes five
 # times the space here, so fetches of 10 MB cost 200 MB of memory and gain nothing.
@@ -119,8 +121,11 @@ class TopicReader:
     ) -> None:
         self.topic = topic
         self._admin = admin
+        self._group = group
         self._beyond_end_since: dict[int, float] = {}
         self._is_broker_down = False
+        self._watch: IdentityCheck | None = None
+        self._watched_s = time.monotonic()
         self.assigned: set[int] = set()
         self.waiting: set[int] = set()
         """Partitions of ``assigned`` that are paused until ``start`` says where."""
@@ -167,7 +172,7 @@ class TopicReader:
         numbers = {p.partition for p in partitions}
         self.assigned |= numbers
         self.waiting |= numbers
-        log.info("partitions_assigned partitions=%s", _listed(numbers))
+        log.info("partitions_assigned group=%s partitions=%s", self._group, _listed(numbers))
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self.before_revoke()
@@ -176,6 +181,30 @@ class TopicReader:
         self.assigned -= numbers
         self.waiting -= numbers
         log.info("partitions_revoked partitions=%s", _listed(numbers))
+
+    def first_offsets(self, partitions: Iterable[int]) -> dict[int, int]:
+        """Ask the broker for the first offset that each partition still has.
+
+        Raises
+        ------
+        BrokerUnavailable
+            When it does not answer.
+        TopicChanged
+            When they would be offsets of another topic.
+        """
+        firsts = self._look_up(partitions, OffsetSpec.earliest())
+        self.check_identity().confirm()  # asked last: it is this topic that was looked at
+        return firsts
+
+    def _refuse_beyond_end(self, partition: int, offset: int, end: int) -> None:
+        if offset <= end:
+            self._beyond_end_since.pop(partition, None)
+            return
+        since_s = self._beyond_end_since.setdefault(partition, time.monotonic())
+        text = f"offset {offset} of {self.topic.name}[{partition}] is beyond its end {end}"
+        if time.monotonic() - since_s > BEYOND_END_SECONDS:
+            raise OffsetBeyondEnd(text)
+        raise BrokerUnavailable(text)
 
     def start(self, next_offsets: Mapping[int, int]) -> None:
         """Read these partitions from these offsets on.
@@ -186,11 +215,13 @@ class TopicReader:
             When a partition cannot be positioned now; it stays in ``waiting``.
         OffsetBeyondEnd
             When the log has been shorter than an offset for ten seconds.
+        TopicChanged
+            When these are offsets of another topic.
         """
-        firsts = self._look_up(next_offsets, OffsetSpec.earliest())
-        ends = self._look_up(next_offsets, OffsetSpec.latest())
-        for partition, stored in next_offsets.items():
-            offset = self._checked_offset(partition, stored, firsts[partition], ends[partition])
+        ends = self.end_offsets(next_offsets)
+        self.check_identity().confirm()
+        for partition, offset in next_offsets.items():
+            self._refuse_beyond_end(partition, offset, ends[partition])
             position = TopicPartition(self.topic.name, partition, offset)
             try:
                 self._consumer.seek(position)  # before resume, or messages in between are skipped
@@ -198,23 +229,6 @@ class TopicReader:
             except KafkaException as problem:
                 raise BrokerUnavailable(problem.args[0].str()) from problem
             self.waiting.discard(partition)
-
-    def _checked_offset(self, partition: int, offset: int, first: int, end: int) -> int:
-        if offset < first:
-            log.error(
-                "readings_expired topic=%s partition=%d from_offset=%d to_offset=%d"
-                " reason=deleted_by_retention_before_they_were_read",
-                *(self.topic.name, partition, offset, first),
-            )
-            return first
-        if offset > end:
-            since_s = self._beyond_end_since.setdefault(partition, time.monotonic())
-            text = f"offset {offset} of {self.topic.name}[{partition}] is beyond its end {end}"
-            if time.monotonic() - since_s > BEYOND_END_SECONDS:
-                raise OffsetBeyondEnd(text)
-            raise BrokerUnavailable(text)
-        self._beyond_end_since.pop(partition, None)
-        return offset
 
     def rewind(self) -> None:
         """Pause everything until ``start`` is called again."""
@@ -227,11 +241,13 @@ class TopicReader:
         Raises
         ------
         TopicChanged
-            When the broker no longer knows the topic, or knows another one of its name.
+            When the broker no longer knows the topic, or knows another one of its name, or one with
+            more partitions.
         BrokerMisconfigured
             When the client can never work, e.g. it may not read the topic.
         """
         consumed = self._consumer.consume(max_messages, timeout_s)
+        self._watch_topic()
         ends: dict[int, int] = {}
         # Here and in _batch by map and by runs of one partition: a loop over messages with several
         # calls for each would cost as much as getting them.
@@ -253,6 +269,19 @@ class TopicReader:
             _batch(p, messages.get(p, []), ends.get(p))
             for p in sorted({*messages, *ends} & (self.assigned - self.waiting))
         ]
+
+    def _watch_topic(self) -> None:
+        # Nothing is said of an idle topic that goes or grows: the client would learn of it minutes
+        # later, and from a topic created again read on as if nothing had happened.
+        if any(partition >= self.topic.partitions for partition in self.assigned):
+            raise TopicChanged(f"{self.topic.name} has more partitions")
+        if self._watch is None and time.monotonic() > self._watched_s + WATCH_SECONDS:
+            self._watch = self.check_identity()
+        elif self._watch is not None and self._watch.is_answered:
+            watch, self._watch = self._watch, None
+            self._watched_s = time.monotonic()
+            with suppress(BrokerUnavailable):
+                watch.confirm()
 
     def _on_client_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN and not self._is_broker_down:

@@ -21,7 +21,7 @@ class BrokerUnavailable(Exception):
 
 
 class TopicChanged(Exception):
-    """The topic is not what it was: deleted, re-created or cut. Open a new reader."""
+    """The topic is not what it was: deleted, re-created, cut or extended. Open a new reader."""
 
 
 class BrokerMisconfigured(Exception):
@@ -107,20 +107,27 @@ class IdentityCheck:
         Raises
         ------
         TopicChanged
-            When it is another topic, or none.
+            When it is another topic, or none, or has other partitions.
         BrokerUnavailable
             When the broker does not answer.
         """
         if self._answer is None:
             return
         try:
-            topic_id = str(self._answer.result().topic_id)
+            now = self._answer.result()
         except KafkaException as problem:
             if problem.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise TopicChanged(f"{self._topic.name} was deleted") from problem
             raise BrokerUnavailable(problem.args[0].str()) from problem
-        if topic_id != self._topic.topic_id:
+        if str(now.topic_id) != self._topic.topic_id:
             raise TopicChanged(f"{self._topic.name} was deleted and created again")
+        if len(now.partitions) != self._topic.partitions:
+            raise TopicChanged(f"{self._topic.name} has {len(now.partitions)} partitions now")
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether ``confirm`` returns at once."""
+        return self._answer is None or bool(self._answer.done())
 
 
 def _create(admin: AdminClient, name: str, partitions: int) -> None:

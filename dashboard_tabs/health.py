@@ -71,13 +71,19 @@ def _offsets(cache: QueryCache) -> None:
     if offsets.empty:
         st.caption("No service has read from the topic yet.")
         return
+    for lost in cache.rows(health_queries.lost_messages):
+        st.warning(
+            f"{lost['consumer_group']} lost {theme.short(lost['messages'])} messages, last noticed"
+            f" {lost['noticed_at']:%Y-%m-%d %H:%M} UTC: {lost['reason']}"
+            f" (offsets {', '.join(lost['offsets'])})."
+        )
     st.caption("Next: the first one not yet read. Watermark: event time believed complete.")
     layout.table(
         offsets,
         "offsets",
         "How far each service has read each partition",
         {
-            "consumer_group": "Service",
+            "consumer_group": "Consumer group",
             "topic": None if offsets["topic"].nunique() == 1 else "Topic",
             "partition": "Partition",
             "next_offset": layout.number("Next"),

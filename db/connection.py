@@ -44,6 +44,13 @@ _RETRYABLE = (
     psycopg2.errors.InFailedSqlTransaction,
     psycopg2.errors.IdleInTransactionSessionTimeout,
     psycopg2.errors.CheckViolation,  # no partition for today: upkeep makes it (db/partitions.py)
+    # Dropped and created anew, or a role that lost a right: somebody mends it, or prepare_database.
+    psycopg2.errors.UndefinedTable,
+    psycopg2.errors.UndefinedFunction,
+    psycopg2.errors.InvalidSchemaName,
+    psycopg2.errors.ForeignKeyViolation,
+    psycopg2.errors.InsufficientPrivilege,
+    psycopg2.errors.InternalError_,  # what is dropped while it is being used
 )
 
 

@@ -33,6 +33,11 @@ def dead_letter_total(database: Database) -> Rows:
     return fetch(database, SQL["dead_letter_total"])
 
 
+def lost_messages(database: Database) -> Rows:
+    """Return how many messages each service could never read, and where."""
+    return fetch(database, SQL["lost_messages"])
+
+
 def offsets(database: Database) -> Rows:
     """Return where each service stands in each partition."""
     return fetch(database, SQL["offsets"])

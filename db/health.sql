@@ -33,10 +33,17 @@ SELECT coalesce(sum(kept + counted_only), 0)::float AS rejected,
     coalesce(sum(counted_only), 0)::float AS counted_only
 FROM dead_letter_counts
 
+-- name: lost_messages
+-- A row a service; the first few of its gaps, newest first.
+SELECT consumer_group, sum(last_offset - first_offset + 1)::float AS messages, max(noticed_at) AS noticed_at,
+    (array_agg(first_offset || '..' || last_offset || ' of partition ' || partition ORDER BY noticed_at DESC))[:3] AS offsets,
+    min(reason) AS reason
+FROM lost_messages JOIN sources USING (source_id) GROUP BY 1 ORDER BY 1
+
 -- name: offsets
-SELECT consumer_group, topic, partition, next_offset, end_offset,
+SELECT consumer_group || '-' || identity AS consumer_group, topic, partition, next_offset, end_offset,
     end_offset - next_offset AS lag, watermark, o.updated_at
-FROM stream_offsets o JOIN sources USING (source_id)
+FROM stream_offsets o JOIN sources USING (source_id) CROSS JOIN database_identity
 ORDER BY o.updated_at > clock_timestamp() AT TIME ZONE 'UTC' - interval '1 hour' DESC,
     consumer_group, topic, partition
 LIMIT 1000

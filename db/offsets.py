@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from db.connection import Cursor, StaleCheckpoint
 from db.statements import statements
@@ -52,12 +52,12 @@ class Checkpoint:
         self.source_ids: Mapping[int, int] = {}
         self.next_offsets: dict[int, int] = {}
 
-    def load(self, tx: Cursor, partitions: Iterable[int]) -> dict[int, Position]:
-        """Return where the partitions stand; one that was never read stands at 0."""
-        source_ids = {self.source_ids[p]: p for p in partitions}
+    def load(self, tx: Cursor, first_offsets: Mapping[int, int]) -> dict[int, Position]:
+        """Return where partitions stand; one that was never met begins where its log does now."""
+        source_ids = {self.source_ids[p]: p for p in first_offsets}
         self._log_if_recreated(tx)
         mine = {"group": self.group, "source_ids": list(source_ids)}
-        tx.execute(SQL["begin"], mine)
+        tx.execute(SQL["begin"], mine | {"first_offsets": list(first_offsets.values())})
         tx.execute(SQL["load"], mine)
         positions = {
             source_ids[s]: Position(offset, None if mark is None else to_microseconds(mark))
@@ -71,6 +71,18 @@ class Checkpoint:
         tx.execute(SQL["recreated"], {"group": self.group, "now": now})
         for topic, topic_id in tx.fetchall():
             log.warning("topic_recreated topic=%s topic_id=%s starting_at=0", topic, topic_id)
+
+    def stored(self, tx: Cursor) -> dict[int, int]:
+        """Return where every partition of the topic stands, whoever reads it."""
+        partition = {source_id: p for p, source_id in self.source_ids.items()}
+        tx.execute(SQL["load"], {"group": self.group, "source_ids": list(partition)})
+        return {partition[s]: offset for s, offset, _ in tx.fetchall()}
+
+    def lost_messages(self, tx: Cursor) -> int:
+        """Return how many messages the service could never read."""
+        tx.execute(SQL["lost_messages"], {"group": self.group})
+        lost: int = tx.fetchone()[0]
+        return lost
 
     def advance(
         self, tx: Cursor, moves: Mapping[int, Position], end_offsets: Mapping[int, int | None]
@@ -106,3 +118,37 @@ class Checkpoint:
             if tx.rowcount != 1:
                 raise StaleCheckpoint(f"partition={partition} expected_next_offset={expected}")
         self.next_offsets |= {p: move.next_offset for p, move in moves.items()}
+
+    def skip(
+        self, tx: Cursor, at: Mapping[int, Position], to: Mapping[int, int], reason: str
+    ) -> dict[int, Position]:
+        """Move offsets past messages that nobody can read any more, and note which they are.
+
+        Parameters
+        ----------
+        at : mapping
+            Where the partitions stand.
+        to : mapping
+            First offset behind each gap.
+
+        Returns
+        -------
+        dict
+            Where those with a gap stand then.
+
+        Raises
+        ------
+        StaleCheckpoint
+            As ``advance``.
+        """
+        for partition, first_behind in to.items():
+            source = {"group": self.group, "source": self.source_ids[partition]}
+            lost = {"first": at[partition].next_offset, "last": first_behind - 1, "reason": reason}
+            tx.execute(SQL["lost"], source | lost)
+            log.error(
+                "messages_lost partition=%d first_offset=%d last_offset=%d reason=%s",
+                *(partition, lost["first"], lost["last"], reason),
+            )
+        moves = {p: replace(at[p], next_offset=first_behind) for p, first_behind in to.items()}
+        self.advance(tx, moves, {})
+        return moves

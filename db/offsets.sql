@@ -7,8 +7,9 @@ ON CONFLICT ON CONSTRAINT sources_identity DO NOTHING
 SELECT partition, source_id FROM sources WHERE cluster_id = %(cluster_id)s AND topic_id = %(topic_id)s
 
 -- name: begin
-INSERT INTO stream_offsets (consumer_group, source_id)
-SELECT %(group)s, source_id FROM unnest(%(source_ids)s::int[]) AS source_id ORDER BY source_id
+INSERT INTO stream_offsets (consumer_group, source_id, next_offset)
+SELECT %(group)s, source_id, first_offset
+FROM unnest(%(source_ids)s::int[], %(first_offsets)s::bigint[]) AS met (source_id, first_offset) ORDER BY source_id
 ON CONFLICT DO NOTHING
 
 -- name: load
@@ -27,3 +28,10 @@ WHERE s.source_id = ANY(%(now)s) AND NOT old.source_id = ANY(%(now)s)
 UPDATE stream_offsets SET next_offset = %(next)s, end_offset = greatest(%(end)s, %(next)s), watermark = %(watermark)s,
     updated_at = clock_timestamp() AT TIME ZONE 'UTC'
 WHERE consumer_group = %(group)s AND source_id = %(source)s AND next_offset = %(expected)s
+
+-- name: lost
+INSERT INTO lost_messages (consumer_group, source_id, first_offset, last_offset, reason)
+VALUES (%(group)s, %(source)s, %(first)s, %(last)s, %(reason)s)
+
+-- name: lost_messages
+SELECT coalesce(sum(last_offset - first_offset + 1), 0)::bigint FROM lost_messages WHERE consumer_group = %(group)s

@@ -22,7 +22,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.parse_args()
+    parser.add_argument(
+        "--new-identity",
+        action="store_true",
+        help="for a copy beside the original: read the topic in consumer groups of its own",
+    )
+    args = parser.parse_args()
     settings = load_settings_or_exit()
     logging.basicConfig(level=settings.service.log_level, format="%(levelname)s %(message)s")
     try:
@@ -30,6 +35,8 @@ def main() -> None:
             prepare_database(database)
             with database.transaction() as tx:
                 today = partitions.today_of(tx)
+                if args.new_identity:
+                    tx.execute("UPDATE database_identity SET identity = DEFAULT")
             while not retention.let_go(database, settings.retention, today):
                 pass
     except (DatabaseUnavailable, SchemaMismatch) as problem:

@@ -1,6 +1,19 @@
 -- The whole schema, version 4. Safe to apply again; applied by whichever service comes first (db/versions.py).
 -- All TIMESTAMP columns hold UTC. "Reading" is one measured value of one sensor at one event time.
 
+-- --------------------------------------------------------------------------------------------- identity
+
+CREATE TABLE IF NOT EXISTS database_identity (
+    is_only   BOOLEAN PRIMARY KEY DEFAULT true CHECK (is_only),
+    identity  TEXT NOT NULL DEFAULT left(replace(gen_random_uuid()::text, '-', ''), 12)
+);
+INSERT INTO database_identity DEFAULT VALUES ON CONFLICT DO NOTHING;
+COMMENT ON TABLE database_identity IS
+    'One row: what tells this database from another that reads the same topic. python -m db.schema --new-identity changes it.';
+COMMENT ON COLUMN database_identity.is_only IS 'True: there is one row.';
+COMMENT ON COLUMN database_identity.identity IS
+    'End of the names of the consumer groups in Kafka: two databases share no partitions, each gets every message.';
+
 -- ---------------------------------------------------------------------------------------------- sources
 
 -- One row per partition of one identity of the topic: a topic that was deleted and created again has a new
@@ -33,13 +46,31 @@ CREATE TABLE IF NOT EXISTS stream_offsets (
 );
 COMMENT ON TABLE stream_offsets IS
     'One row per service and partition: how far its results in this database reach. Moves in the transaction of the rows.';
-COMMENT ON COLUMN stream_offsets.consumer_group IS 'Kafka consumer group of the service.';
+COMMENT ON COLUMN stream_offsets.consumer_group IS 'The service; its consumer group in Kafka is this, a hyphen and database_identity.identity.';
 COMMENT ON COLUMN stream_offsets.source_id IS 'The partition.';
 COMMENT ON COLUMN stream_offsets.next_offset IS 'First offset not yet processed.';
 COMMENT ON COLUMN stream_offsets.end_offset IS 'End of the log as last seen; lag = end_offset - next_offset.';
 COMMENT ON COLUMN stream_offsets.watermark IS
     'Stream processor: event time up to which the partition is believed complete; NULL before its first reading.';
 COMMENT ON COLUMN stream_offsets.updated_at IS 'When the row last moved.';
+
+CREATE TABLE IF NOT EXISTS lost_messages (
+    consumer_group  TEXT NOT NULL,
+    source_id       INTEGER NOT NULL REFERENCES sources,
+    first_offset    BIGINT NOT NULL,
+    last_offset     BIGINT NOT NULL,
+    reason          TEXT NOT NULL,
+    noticed_at      TIMESTAMP NOT NULL DEFAULT (clock_timestamp() AT TIME ZONE 'UTC'),
+    CONSTRAINT lost_messages_pkey PRIMARY KEY (consumer_group, source_id, first_offset)
+);
+COMMENT ON TABLE lost_messages IS
+    'One row per gap that a service found: messages that were in the log, and that it could never read. Moves with its offset.';
+COMMENT ON COLUMN lost_messages.consumer_group IS 'The service, as in stream_offsets.';
+COMMENT ON COLUMN lost_messages.source_id IS 'The partition.';
+COMMENT ON COLUMN lost_messages.first_offset IS 'First offset lost.';
+COMMENT ON COLUMN lost_messages.last_offset IS 'Last offset lost.';
+COMMENT ON COLUMN lost_messages.reason IS 'Why they could not be read.';
+COMMENT ON COLUMN lost_messages.noticed_at IS 'When the service noticed, UTC.';
 
 -- --------------------------------------------------------------------------------------------- readings
 

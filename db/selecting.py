@@ -81,14 +81,17 @@ def fetch(database: Database, statement: str, parameters: dict[str, Any] | None 
     DatabaseUnavailable
         When PostgreSQL does not answer, or has no tables yet.
     """
-    try:
-        with database.transaction() as tx:
-            with tx.connection.cursor(cursor_factory=RealDictCursor) as rows:
-                rows.execute(_LIMITS)
-                rows.execute(statement, parameters)
-                return [dict(row) for row in rows.fetchall()]
-    except (UndefinedTable, InsufficientPrivilege) as problem:
-        raise DatabaseUnavailable("the tables are not there yet: start any service") from problem
+    with (
+        database.transaction() as tx,
+        tx.connection.cursor(cursor_factory=RealDictCursor) as rows,
+    ):
+        try:
+            rows.execute(_LIMITS)
+            rows.execute(statement, parameters)
+        except (UndefinedTable, InsufficientPrivilege) as problem:
+            text = "the tables are not there yet: start any service"
+            raise DatabaseUnavailable(text) from problem
+        return [dict(row) for row in rows.fetchall()]
 
 
 def window_step_s(selection: Selection, points: int = MAX_POINTS) -> int:

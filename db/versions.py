@@ -20,8 +20,13 @@ class SchemaMismatch(Exception):
     """The database has a version that this program cannot work with; says what to do."""
 
 
-def prepare_database(database: Database) -> None:
+def prepare_database(database: Database) -> str:
     """Create the database if there is none, and bring it to ``SCHEMA_VERSION``.
+
+    Returns
+    -------
+    str
+        The identity that this database was given when it was created.
 
     Raises
     ------
@@ -37,6 +42,10 @@ def prepare_database(database: Database) -> None:
             raise
         log.info("database_created")
         apply_schema(database)
+    with database.transaction() as tx:
+        tx.execute("SELECT identity FROM database_identity")
+        identity: str = tx.fetchone()[0]
+    return identity
 
 
 def apply_schema(database: Database) -> None:

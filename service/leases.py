@@ -8,7 +8,6 @@ by the version of what they hold, which every write checks.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
 
 from db import leases
@@ -73,7 +72,7 @@ class Presence:
     """
 
     def __init__(self, service: str) -> None:
-        self.owner = f"{instance_name()}-{secrets.token_hex(4)}"
+        self.owner = instance_name()
         self._service = service
         self._observer = Observer()
         self._move_at_s = 0.0

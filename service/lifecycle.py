@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import random
+import secrets
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable
+from functools import cache
 from types import FrameType
 from typing import Any
 
@@ -172,9 +174,10 @@ def one_line(reason: object) -> str:
     return " ".join(str(reason).split())
 
 
+@cache
 def instance_name() -> str:
-    """Return a name for this process that is unique among running instances: host-pid."""
-    return f"{socket.gethostname()}-{os.getpid()}"
+    """Return a name for this process that no other ever had: host, process id, a random part."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 class Heartbeat:

@@ -70,6 +70,9 @@ SWITCH_SECONDS = 0.0005
 # looking for cycles took a fifth of the time.
 COLLECT_OBJECTS = 200_000
 
+# Why messages were never read, in lost_messages.
+DELETED = "deleted from the log before they were read"
+
 Work = TypeVar("Work")
 Changes = TypeVar("Changes")
 
@@ -83,11 +86,11 @@ class Intake:
     kafka : KafkaSettings
         The topic.
     group : str
-        Consumer group.
+        Name of the service; its consumer group is this and the identity of the database.
     max_messages, timeout_s : int, float
         A poll ends with so many messages or after so many seconds.
     once : bool
-        Return when all assigned partitions are read to their end.
+        Return when all that was in the topic at the beginning is stored, by whatever instance.
     """
 
     kafka: KafkaSettings
@@ -115,7 +118,7 @@ class Handler(Protocol[Work, Changes]):
         """
 
     def is_due(self, batches: Sequence[PartitionBatch]) -> bool:
-        """Return whether there is something to store."""
+        """Return whether there is something to store where no offset moves."""
 
     def compute(self, work: Sequence[Work]) -> Changes:
         """Return what follows from prepared batches; ``store`` comes next, or all is forgotten."""
@@ -143,8 +146,8 @@ def run_stream(intake: Intake, handler: Handler[Work, Changes], process: Process
     try:
         admin = admin_client(kafka.client)
         prepare = partial(prepare_database, process.database)
-        wait_for("postgresql", prepare, DatabaseUnavailable, stop)
         while not stop.requested:
+            identity: str = wait_for("postgresql", prepare, DatabaseUnavailable, stop)
             topic: Topic = wait_for(
                 "kafka",
                 lambda: ensure_topic(admin, kafka.topic, kafka.partitions),
@@ -155,15 +158,17 @@ def run_stream(intake: Intake, handler: Handler[Work, Changes], process: Process
                 with TopicReader(
                     kafka.client,
                     admin,
-                    intake.group,
+                    f"{intake.group}-{identity}",
                     topic,
                     kafka.group_protocol,
                     kafka.session_timeout_seconds,
                 ) as reader:
-                    _Run(intake, topic, reader, handler, process).until(stop)
+                    _Run(intake, identity, topic, reader, handler, process).until(stop)
                 break
             except TopicChanged as change:
                 log.warning("topic_changed topic=%s reason=%s", topic.name, one_line(change))
+            except DatabaseReplaced:
+                log.warning("database_replaced action=begin_where_this_one_stands")
     except BrokerMisconfigured as problem:
         raise UserError(f"Kafka refuses: {problem}; check the KAFKA_ settings") from problem
     except SchemaMismatch as problem:
@@ -176,18 +181,24 @@ def run_stream(intake: Intake, handler: Handler[Work, Changes], process: Process
     process.beat.beat("stopped", force=True)
 
 
+class DatabaseReplaced(Exception):
+    """Another database stands where the one was: an empty one, or a copy with a new identity."""
+
+
 class _Run(Generic[Work, Changes]):
     """The loop over one identity of the topic."""
 
     def __init__(
         self,
         intake: Intake,
+        identity: str,
         topic: Topic,
         reader: TopicReader,
         handler: Handler[Work, Changes],
         process: Process,
     ) -> None:
         self.intake = intake
+        self.identity = identity
         self.topic = topic
         self.reader = reader
         self.handler = handler
@@ -196,14 +207,16 @@ class _Run(Generic[Work, Changes]):
         self.checkpoint = Checkpoint(intake.group)
         self.database_outage, self.broker_outage = Outage("postgresql"), Outage("kafka_lookup")
         self.refused_row = ""
+        self.is_done = False
+        self.lost_messages = 0
         self.committed_s = 0.0
-        self.at_end: set[int] = set()
+        self.goal: dict[int, int] | None = None
         self.in_flight: Future[None] | None = None
         self.in_flight_messages = 0
         reader.before_revoke = self._wait
 
     def until(self, stop: StopSignal) -> None:
-        """Go on until a stop is requested, or, if ``once``, until all is read."""
+        """Go on until a stop is requested, or, if ``once``, all that was there is stored."""
         sys.setswitchinterval(SWITCH_SECONDS)
         # Arrow's own keeps some 70 MB more for the same columns, and is no faster here.
         pa.set_memory_pool(pa.system_memory_pool())
@@ -216,7 +229,9 @@ class _Run(Generic[Work, Changes]):
                 if self.database_outage.waiting or self.broker_outage.waiting:
                     continue
                 self._recovering(partial(self._step, batches))
-                if self.intake.once and self._has_caught_up():
+                if self.intake.once and not self.reader.waiting:
+                    self._recovering(self._look_whether_done)
+                if self.is_done:
                     log.info("caught_up partitions=%d", len(self.reader.assigned))
                     break
             self._recovering(self._finish)
@@ -234,7 +249,6 @@ class _Run(Generic[Work, Changes]):
             self.database_outage.failed(problem)
         except BrokerUnavailable as problem:
             self.broker_outage.failed(problem)
-        self.at_end.clear()
         self.reader.rewind()
 
     def _step(self, batches: Sequence[PartitionBatch]) -> None:
@@ -246,15 +260,19 @@ class _Run(Generic[Work, Changes]):
         reading = self.reader.assigned - self.reader.waiting
         self.handler.retain(reading)
         self._tell(reading)
-        if self.handler.is_due(batches):
+        if self._is_due(batches):
             identity = self.reader.check_identity()  # asked after the messages were polled
             ends = {p: self.reader.end_offset(p) for p in reading}
             self.in_flight = self.thread.submit(self._store, work, identity, ends)
             self.in_flight_messages = sum(map(len, batches))
         else:
             self._note_success()
-        self.at_end -= {batch.partition for batch in batches if not batch.is_at_end}
-        self.at_end |= {batch.partition for batch in batches if batch.is_at_end}
+
+    def _is_due(self, batches: Sequence[PartitionBatch]) -> bool:
+        # Also where a log ends with what is no message: control records, an aborted transaction.
+        at = self.checkpoint.next_offsets
+        has_moved = any(batch.next_offset > at[batch.partition] for batch in batches)
+        return has_moved or self.handler.is_due(batches)
 
     def _store(
         self, work: Sequence[Work], identity: IdentityCheck, ends: dict[int, int | None]
@@ -284,18 +302,25 @@ class _Run(Generic[Work, Changes]):
 
     def _start(self) -> None:
         """Begin the partitions that wait for it where the database says."""
+        if prepare_database(self.database) != self.identity:
+            raise DatabaseReplaced
+        firsts = self.reader.first_offsets(self.reader.waiting)
         with self.database.transaction() as tx:
-            sources = register_sources(
-                tx,
-                self.topic.cluster_id,
-                self.topic.topic_id,
-                self.topic.name,
-                self.topic.partitions,
-            )
-            self.checkpoint.source_ids = sources
-            positions = self.checkpoint.load(tx, self.reader.waiting)
+            sources = self._register(tx)
+            positions = self.checkpoint.load(tx, firsts)
+            gaps = {p: f for p, f in firsts.items() if positions[p].next_offset < f}
+            positions |= self.checkpoint.skip(tx, positions, gaps, DELETED)
             self.handler.start(tx, self.reader, sources, positions)
+            self.lost_messages = self.checkpoint.lost_messages(tx)
         self.reader.start({p: position.next_offset for p, position in positions.items()})
+
+    def _register(self, tx: Cursor) -> dict[int, int]:
+        """Return the source id of every partition, and note it in the checkpoint."""
+        topic = self.topic
+        identity = (topic.cluster_id, topic.topic_id, topic.name, topic.partitions)
+        sources = register_sources(tx, *identity)
+        self.checkpoint.source_ids = sources
+        return sources
 
     def _tell(self, reading: set[int]) -> None:
         """Tell Kafka and the heartbeat how far it is; between two transactions."""
@@ -306,12 +331,18 @@ class _Run(Generic[Work, Changes]):
         if self.beat.due:
             ends = {p: self.reader.end_offset(p) or 0 for p in reading}
             lag = sum(max(0, ends[p] - next_offsets[p]) for p in reading)
-            self.beat.beat(lag=lag, **self.handler.gauges())
+            self.beat.beat(lag=lag, lost_messages=self.lost_messages, **self.handler.gauges())
 
-    def _has_caught_up(self) -> bool:
-        reading = self.reader.assigned - self.reader.waiting
-        if not (reading and reading <= self.at_end):
-            return False
-        self._recovering(self._finish)
-        # Cleared, if that failed.
-        return reading <= self.at_end and self.handler.is_settled()
+    def _look_whether_done(self) -> None:
+        """See whether all that was in the topic at the beginning is done, whoever did it."""
+        if self.goal is None:
+            self.goal = self.reader.end_offsets(range(self.topic.partitions))
+        at = self.checkpoint.next_offsets
+        if self.reader.waiting or any(at[p] < self.goal[p] for p in self.reader.assigned):
+            return
+        self._finish()
+        with self.database.transaction() as tx:
+            self._register(tx)  # where others have all partitions it was never done
+            stored = self.checkpoint.stored(tx)
+        is_stored = all(stored.get(p, 0) >= end for p, end in self.goal.items())
+        self.is_done = is_stored and self.handler.is_settled()

@@ -101,7 +101,14 @@ ARBITRARY = st.none() | st.binary(max_size=300)
 def send(servers: str, topic: str, payloads: list[bytes | None], partition: int = -1) -> None:
     """Send payloads as they are, in order; to one partition, or to any."""
     producer = Producer({"bootstrap.servers": servers, "linger.ms": 5, "log_level": 0})
+    failed: list[str] = []
     for payload in payloads:
-        producer.produce(topic, payload, partition=partition)
+        producer.produce(
+            topic,
+            payload,
+            partition=partition,
+            on_delivery=lambda error, _: error and failed.append(error.str()),
+        )
         producer.poll(0)
-    assert producer.flush(30) == 0
+    assert producer.flush(60) == 0
+    assert not failed, failed[0]

@@ -134,8 +134,9 @@ def test_a_topic_created_again_is_read_from_its_beginning(service, kafka, topic,
     send(kafka, topic, [message()] * 100)
     until(lambda: query("SELECT count(*) FROM sensor_readings") == [(100,)])
     admin = admin_client({"bootstrap.servers": kafka})
+    old = ensure_topic(admin, topic, 6)
     admin.delete_topics([topic])[topic].result()
-    until(lambda: ensure_topic(admin, topic, 6), ignoring=BrokerUnavailable)
+    until(lambda: ensure_topic(admin, topic, 6) != old, ignoring=BrokerUnavailable)
     send(kafka, topic, [message()] * 500)  # already longer than the old one was
     until(lambda: query("SELECT count(*) FROM sensor_readings") == [(600,)])
     assert "topic_recreated" in consumer.log_path.read_text()

@@ -17,7 +17,7 @@ def checkpoint(database, sources, partitions=(0, 1, 2), group="g"):
     fresh = Checkpoint(group)
     fresh.source_ids = sources
     with database.transaction() as tx:
-        fresh.positions = fresh.load(tx, partitions)
+        fresh.positions = fresh.load(tx, dict.fromkeys(partitions, 0))
     return fresh
 
 

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.integration
 
 def prepare(url):
     with Database(url, "test") as database:
-        until(lambda: prepare_database(database) is None, ignoring=DatabaseUnavailable)
+        until(lambda: prepare_database(database), ignoring=DatabaseUnavailable)
         with database.transaction() as tx:
             tx.execute("SELECT max(version) FROM schema_version")
             return tx.fetchone()[0]

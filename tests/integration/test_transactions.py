@@ -108,7 +108,7 @@ def watch(kafka, topic, postgres, collected_rarely):
                 with database.transaction() as tx:
                     sources = register_sources(tx, "c", "t", topic, 1)
                     checkpoint.source_ids = sources
-                    handler.start(tx, reader, sources, checkpoint.load(tx, [0]))
+                    handler.start(tx, reader, sources, checkpoint.load(tx, {0: 0}))
 
             start()
             offset = 0

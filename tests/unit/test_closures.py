@@ -11,11 +11,11 @@ import pytest
 from tests.conftest import CHECKOUT
 
 CEILINGS = {
-    "producer": 3_402,
-    "consumer": 3_682,
-    "stream_processor": 4_054,
-    "ml_detector": 3_818,
-    "dashboard": 3_727,
+    "producer": 3_419,
+    "consumer": 3_824,
+    "stream_processor": 4_197,
+    "ml_detector": 3_837,
+    "dashboard": 3_754,
 }
 
 
