@@ -15,7 +15,7 @@ CEILINGS = {
     "consumer": 3_824,
     "stream_processor": 4_197,
     "ml_detector": 3_837,
-    "dashboard": 3_754,
+    "dashboard": 3_755,
 }
 
 
