@@ -25,6 +25,7 @@ from pipeline.decoding import decode_batch
 from service.cli import service_parser
 from service.latencies import RecentLatencies
 from service.leases import Presence
+from service.rejections import RejectionLog
 from service.runner import run_service, running
 from service.stream import Intake, run_stream
 from service.upkeep import Upkeep
@@ -49,6 +50,8 @@ class PreparedRows:
         Pages of dead letters.
     timestamp_ms : array of int64
         Kafka timestamp of each message.
+    readings : int
+        Rows.
     """
 
     partition: int
@@ -56,14 +59,19 @@ class PreparedRows:
     rows: bytes
     letters: list[dead_letters.Page]
     timestamp_ms: npt.NDArray[np.int64]
+    readings: int
 
 
-@dataclass(frozen=True)
+@dataclass
 class Changes:
-    """What one transaction writes: all rows in one piece, and what each partition has besides."""
+    """What one transaction writes: all rows in one piece, and what each partition has besides.
+
+    ``stored_ms`` is when, milliseconds since the epoch.
+    """
 
     rows: bytes
     work: Sequence[PreparedRows]
+    stored_ms: float = 0.0
 
 
 class StoreReadings:
@@ -73,7 +81,7 @@ class StoreReadings:
         self.rows_per_hour = dead_letter_rows_per_hour
         self.upkeep = upkeep
         self.latency = RecentLatencies()
-        self.rejected = 0
+        self.rejections = RejectionLog()
 
     def start(
         self, tx: Cursor, reader: TopicReader, sources: dict[int, int], at: dict[int, Position]
@@ -99,6 +107,7 @@ class StoreReadings:
             readings.to_rows(self.sources[batch.partition], batch.offsets, decoded),
             dead_letters.to_pages(batch.offsets, batch.payloads, rejected, self.rows_per_hour),
             batch.timestamp_ms,
+            len(decoded),
         )
 
     def compute(self, work: Sequence[PreparedRows]) -> Changes:
@@ -110,11 +119,19 @@ class StoreReadings:
         readings.insert(tx, changes.rows)
         for each in changes.work:
             source_id = self.sources[each.partition]
-            self.rejected += dead_letters.insert(
+            dead_letters.insert(
                 tx, source_id, self.topic, each.partition, each.letters, self.rows_per_hour
             )
-            self.latency.add(np.subtract(time.time() * 1000, each.timestamp_ms))
+        changes.stored_ms = time.time() * 1000
         return {each.partition: Position(each.next_offset) for each in changes.work}
+
+    def committed(self, changes: Changes) -> int:
+        """Say what was rejected, and how long the rest took; return the number of readings."""
+        for each in changes.work:
+            self.latency.add(changes.stored_ms - each.timestamp_ms)
+            for page in each.letters:
+                self.rejections.add(*dead_letters.counts(page))
+        return sum(each.readings for each in changes.work)
 
     def is_settled(self) -> bool:
         """Return True: a row has no later life."""
@@ -123,7 +140,7 @@ class StoreReadings:
     def gauges(self) -> dict[str, Any]:
         """Return messages rejected, latency from broker to stored row, and what upkeep says."""
         gauges = {
-            "rejected": self.rejected,
+            "rejected": self.rejections.total,
             **self.latency.percentiles_ms(),
             **self.upkeep.gauges(),
         }

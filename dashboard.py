@@ -70,7 +70,7 @@ def body(cache: QueryCache, view: filters.View, tab: str) -> None:
     if as_of is not None and (as_of.newest is not None or tab == HEALTH):
         TABS[tab](cache, view, as_of)
     else:
-        states.empty()
+        states.empty(cache)
 
 
 def main() -> None:

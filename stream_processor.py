@@ -59,6 +59,8 @@ class Changes:
         Whether windows are closed then, and whether there is anything new in it.
     moves : dict
         Where the partitions stand then.
+    readings, late_readings : int
+        How many there are, and how many of them came late.
     """
 
     is_tick: bool
@@ -68,6 +70,8 @@ class Changes:
     late: bytes = b""
     rows: list[aggregates.Page] = field(default_factory=list)
     moves: dict[int, Position] = field(default_factory=dict)
+    readings: int = 0
+    late_readings: int = 0
 
 
 class AggregateWindows:
@@ -140,7 +144,8 @@ class AggregateWindows:
         changes.late += partials.to_late_rows(
             source_id, batch.offsets, decoded, late, self.rules.window_us
         )
-        self.late += len(late.rows)
+        changes.readings += len(decoded)
+        changes.late_readings += len(late.rows)
         self.next_offsets[batch.partition] = batch.next_offset
         self.idle_since_s.pop(batch.partition, None)
         if batch.is_at_end:
@@ -194,6 +199,11 @@ class AggregateWindows:
         if marked >= aggregates.MAX_CLOSED_ROWS:
             self.ticked_s = 0.0  # there are more: at once
         return marked
+
+    def committed(self, changes: Changes) -> int:
+        """Count late readings; return the number of all."""
+        self.late += changes.late_readings
+        return changes.readings
 
     def is_settled(self) -> bool:
         """Return whether the windows have been closed that the last readings allow to close."""

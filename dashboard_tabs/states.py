@@ -6,6 +6,7 @@ import streamlit as st
 
 from dashboard_tabs import theme
 from dashboard_tabs.queries import AsOf, QueryCache
+from db import health as health_queries
 
 FIRST_STEPS = """
 Nothing has been stored yet. This page fills by itself once readings arrive; each line in a terminal
@@ -37,9 +38,19 @@ def banner(cache: QueryCache, as_of: AsOf | None) -> None:
     )
 
 
-def empty() -> None:
-    """Say what is waited for and how to start it."""
-    st.info(FIRST_STEPS, icon=":material/hourglass_empty:")
+def empty(cache: QueryCache) -> None:
+    """Say what is waited for and how to start it, or that all that came was rejected."""
+    rejected = (cache.rows(health_queries.dead_letter_total) or [{"rejected": 0}])[0]["rejected"]
+    newest = cache.rows(health_queries.dead_letters)
+    if not rejected or not newest:
+        st.info(FIRST_STEPS, icon=":material/hourglass_empty:")
+        return
+    st.warning(
+        f"**{theme.short(rejected)} messages came, and none of them is a reading.** The newest:"
+        f" `{theme.plain(newest[0]['reason']).replace('`', '')}`. All of them, with what was sent,"
+        " are on the tab Pipeline Health; what a message looks like is in docs/data_contract.md.",
+        icon=":material/report:",
+    )
 
 
 def notice(as_of: AsOf) -> None:

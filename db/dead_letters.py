@@ -73,8 +73,8 @@ def insert(
     partition: int,
     pages: Sequence[Page],
     rows_per_hour: int,
-) -> int:
-    """Keep those of one partition up to ``rows_per_hour``, count all; return how many."""
+) -> None:
+    """Keep those of one partition up to ``rows_per_hour``, count all."""
     of = {
         "source": source_id,
         "topic": topic,
@@ -83,4 +83,9 @@ def insert(
     }
     for page in pages:
         tx.execute(SQL["insert"], of | page)
-    return sum(sum(page["counts"]) for page in pages)
+
+
+def counts(page: Page) -> tuple[dict[str, int], dict[str, str]]:
+    """Return how many messages of a page have which reason code, and the words of one of each."""
+    examples = dict(zip(page["codes"], page["reasons"], strict=True))
+    return dict(zip(page["counted_codes"], page["counts"], strict=True)), examples

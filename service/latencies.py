@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +15,9 @@ class RecentLatencies:
     _PER_BATCH = 200
 
     def __init__(self) -> None:
-        self._samples: deque[npt.NDArray[np.float64]] = deque(maxlen=100)
+        self._samples: deque[npt.NDArray[np.floating[Any]]] = deque(maxlen=100)
 
-    def add(self, milliseconds: npt.NDArray[np.float64]) -> None:
+    def add(self, milliseconds: npt.NDArray[np.floating[Any]]) -> None:
         """Take in the latencies of one batch, milliseconds."""
         if len(milliseconds):
             self._samples.append(milliseconds[:: -(-len(milliseconds) // self._PER_BATCH)])

@@ -126,6 +126,9 @@ class Handler(Protocol[Work, Changes]):
     def store(self, tx: Cursor, changes: Changes) -> dict[int, Position]:
         """Write it; return where the partitions stand then."""
 
+    def committed(self, changes: Changes) -> int:
+        """Count what was stored, now that it is; return the number of readings."""
+
     def is_settled(self) -> bool:
         """Return whether everything that follows from the messages so far is stored."""
 
@@ -211,8 +214,7 @@ class _Run(Generic[Work, Changes]):
         self.lost_messages = 0
         self.committed_s = 0.0
         self.goal: dict[int, int] | None = None
-        self.in_flight: Future[None] | None = None
-        self.in_flight_messages = 0
+        self.in_flight: Future[Changes] | None = None
         reader.before_revoke = self._wait
 
     def until(self, stop: StopSignal) -> None:
@@ -264,7 +266,6 @@ class _Run(Generic[Work, Changes]):
             identity = self.reader.check_identity()  # asked after the messages were polled
             ends = {p: self.reader.end_offset(p) for p in reading}
             self.in_flight = self.thread.submit(self._store, work, identity, ends)
-            self.in_flight_messages = sum(map(len, batches))
         else:
             self._note_success()
 
@@ -276,19 +277,19 @@ class _Run(Generic[Work, Changes]):
 
     def _store(
         self, work: Sequence[Work], identity: IdentityCheck, ends: dict[int, int | None]
-    ) -> None:
+    ) -> Changes:
         changes = self.handler.compute(work)
         with self.database.transaction() as tx:
             moves = self.handler.store(tx, changes)
             identity.confirm()
             self.checkpoint.advance(tx, moves, ends)
+        return changes
 
     def _finish(self) -> None:
         """Wait for the transaction in flight, if there is one; raise what it raised."""
         if self.in_flight is not None:
             in_flight, self.in_flight = self.in_flight, None
-            in_flight.result()
-            self.beat.count(self.in_flight_messages)
+            self.beat.count(self.handler.committed(in_flight.result()))
             self._note_success()
 
     def _wait(self) -> None:

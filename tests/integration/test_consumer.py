@@ -244,3 +244,14 @@ def test_it_waits_for_a_database_and_a_broker_that_are_not_there_and_stops_when_
     assert log.count("postgresql_unavailable") == 1
     assert "secret" not in log
     assert "Traceback" not in log
+
+
+def test_where_everything_is_rejected_the_log_says_why_and_no_reading_is_counted(
+    service, kafka, topic, query
+):
+    send(kafka, topic, [message(location=...)] * 300)
+    log = run_once(service).log_path.read_text()
+    assert log.count("messages_rejected reason_code=missing_field") == 1
+    assert "location" in log
+    details = query("SELECT details FROM service_status WHERE service = 'consumer'")[0][0]
+    assert (details["readings"], details.get("rejected", 300)) == (0, 300)

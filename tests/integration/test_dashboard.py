@@ -246,6 +246,21 @@ def test_a_database_without_tables_is_told_apart(open_tab, postgres, monkeypatch
     assert "start any service" in shown(open_tab())
 
 
+def test_where_everything_is_rejected_the_first_page_says_why(open_tab, query):
+    query("INSERT INTO sources (cluster_id, topic_id, topic, partition) VALUES ('c', 't', 't', 0)")
+    query(
+        "INSERT INTO dead_letters (source_id, topic, partition, log_offset, reason_code, reason,"
+        " payload, payload_bytes) SELECT source_id, 't', 0, 1, 'missing_field',"
+        " 'missing field location', '{}', 2 FROM sources"
+    )
+    query(
+        "INSERT INTO dead_letter_counts SELECT source_id, now(), 'missing_field', 1, 6 FROM sources"
+    )
+    text = shown(open_tab())
+    assert "7 messages came, and none of them is a reading" in text
+    assert "missing field location" in text
+
+
 def test_a_wrong_setting_is_one_line(open_tab, monkeypatch):
     monkeypatch.setenv("WINDOW_SECONDS", "0")
     assert "WINDOW_SECONDS" in open_tab().error[0].value

@@ -12,10 +12,10 @@ from tests.conftest import CHECKOUT
 
 CEILINGS = {
     "producer": 3_419,
-    "consumer": 3_824,
-    "stream_processor": 4_197,
-    "ml_detector": 3_837,
-    "dashboard": 3_755,
+    "consumer": 3_894,
+    "stream_processor": 4_206,
+    "ml_detector": 3_838,
+    "dashboard": 3_766,
 }
 
 
