@@ -139,7 +139,8 @@ class AggregateWindows:
     def _add(self, prepared: DecodedBatch, changes: Changes, now_s: float) -> set[WindowKey]:
         """Add the readings of one partition; return the windows they are in."""
         batch, decoded, source_id = *prepared, self.sources[prepared.batch.partition]
-        changed, late = self.windows[batch.partition].add(decoded, self.final)
+        appended_us = batch.timestamp_ms[decoded.position] * 1000
+        changed, late = self.windows[batch.partition].add(decoded, self.final, appended_us)
         changes.saved += partials.to_pages(source_id, changed)
         changes.late += partials.to_late_rows(
             source_id, batch.offsets, decoded, late, self.rules.window_us

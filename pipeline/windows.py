@@ -3,8 +3,9 @@
 Windows are half-open, ``[start, start + window)``, aligned to the epoch. All sums are whole numbers
 of hundredths, so no order, batching or merging of readings changes a digit.
 
-The watermark of a partition is the largest event time seen minus an allowance for disorder. It
-never falls. A reading is late when the watermark before it had passed its window's end + allowed
+The watermark of a partition is the largest event time seen, but none later than when the broker
+had it, minus an allowance for disorder: a clock that runs ahead makes nobody else late. It never
+falls. A reading is late when the watermark before it had passed its window's end + allowed
 lateness.
 """
 
@@ -183,12 +184,17 @@ class PartitionWindows:
         return sum(len(windows) for windows in self._groups.values())
 
     def add(
-        self, readings: Readings, final: Collection[WindowKey] = ()
+        self,
+        readings: Readings,
+        final: Collection[WindowKey] = (),
+        appended_us: Ints | None = None,
     ) -> tuple[dict[WindowKey, Partial], Late]:
         """Take in readings in log order.
 
         Parameters
         ----------
+        appended_us : array of int64, optional
+            When the broker had each reading, microseconds since the epoch; negative = unknown.
         final : collection of WindowKey
             Windows known to be final although this partition's watermark has not passed them.
 
@@ -201,7 +207,7 @@ class PartitionWindows:
         """
         times = readings.timestamp_us
         starts = times - times % self.rules.window_us
-        before = self._watermarks_before(times)
+        before = self._watermarks_before(times, appended_us)
         closes = starts + self.rules.window_us + self.rules.allowed_lateness_us
         is_late = before >= closes
         groups, group_of_row = _groups(readings)
@@ -225,8 +231,10 @@ class PartitionWindows:
         late = np.flatnonzero(is_late)
         return changed, Late(late, starts[late], before[late])
 
-    def _watermarks_before(self, times: Ints) -> Ints:
+    def _watermarks_before(self, times: Ints, appended_us: Ints | None) -> Ints:
         """Return the watermark each reading meets; move on to the one after the last."""
+        if appended_us is not None:
+            times = np.where(appended_us < 0, times, np.minimum(times, appended_us))
         first = _NO_WATERMARK if self.watermark_us is None else self.watermark_us
         marks = np.concatenate(([first], times - self.rules.out_of_orderness_us))
         marks = np.maximum.accumulate(marks)

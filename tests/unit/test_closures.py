@@ -13,7 +13,7 @@ from tests.conftest import CHECKOUT
 CEILINGS = {
     "producer": 3_419,
     "consumer": 3_894,
-    "stream_processor": 4_206,
+    "stream_processor": 4_214,
     "ml_detector": 3_838,
     "dashboard": 3_766,
 }

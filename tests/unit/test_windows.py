@@ -65,6 +65,21 @@ def test_the_watermark_stays_behind_the_latest_event_time():
     assert windows.watermark_us == 95 * SECOND
 
 
+def test_a_clock_that_runs_ahead_makes_nobody_else_late():
+    rules, now = WindowRules(60, 60, 5, baseline_windows=3), 1_000_020 * SECOND
+    windows = PartitionWindows(rules)
+    ahead, usual = readings((1_000_020 + 299, 1)), readings((1_000_020 - 80, 1), (1_000_020, 1))
+    windows.add(ahead, (), np.array([now]))
+    assert windows.watermark_us == now - 5 * SECOND
+    assert not len(windows.add(usual, (), np.array([now, now]))[1].rows)
+
+
+def test_where_the_broker_gives_no_time_the_event_time_counts():
+    windows = PartitionWindows(RULES)
+    windows.add(readings((100, 1)), (), np.array([-1_000]))
+    assert windows.watermark_us == 95 * SECOND
+
+
 def test_the_watermark_never_falls():
     windows = PartitionWindows(RULES, watermark_us=1000 * SECOND)
     windows.add(readings((900, 1)))
