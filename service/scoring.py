@@ -90,6 +90,7 @@ class Batch:
 
     rows: bytes = b""
     counts: list[verdict_counts.Page] = field(default_factory=list)
+    anomalies: int = 0
     trainings: list[Training] = field(default_factory=list)
 
 
@@ -305,7 +306,6 @@ class Scoring:
         if not len(readings):
             return Batch()
         verdicts = self.process(readings)
-        self.anomalies += int(verdicts.is_anomaly.sum())
         for t in verdicts.trainings:
             log.info(
                 "model_fitted sensor_type=%s rows=%d threshold=%.4f drift=%s duration_s=%.3f",
@@ -318,7 +318,12 @@ class Scoring:
             readings["sensor_type"].to_pylist(),
             verdict_counts.outcomes(verdicts.known, verdicts.is_anomaly, rule),
         )
-        return Batch(predictions.to_rows(readings, verdicts), counts, verdicts.trainings)
+        return Batch(
+            predictions.to_rows(readings, verdicts),
+            counts,
+            int(verdicts.is_anomaly.sum()),
+            verdicts.trainings,
+        )
 
     def process(self, readings: pa.Table, learn_only: bool = False) -> Verdicts:
         """Take readings through the detector."""
@@ -368,6 +373,7 @@ class Scoring:
             verdict_counts.add(tx, batch.counts)
             predictions.insert_trainings(tx, batch.trainings)
             shards.advance(tx, [(held.shard, move) for held, move in moves])
+        self.anomalies += batch.anomalies
         for held, move in moves:
             held.shard.follow(move)
             held.moved_s = time.monotonic()

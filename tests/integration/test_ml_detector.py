@@ -97,7 +97,9 @@ def uninterrupted(query, run_once):
     return run
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "how", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_killed_at_random_moments_it_gives_the_verdicts_of_an_uninterrupted_run(
     service, stored, scored, query, run_once, uninterrupted, how
 ):
@@ -171,6 +173,7 @@ def test_readings_before_the_first_model_have_no_verdict_and_are_not_scored_agai
     assert len(again) == 2_100 and again[-1][1] is not None
 
 
+@pytest.mark.slow
 def test_two_of_them_killed_at_random_moments_give_the_verdicts_of_an_uninterrupted_run(
     service, stored, scored, query, run_once, uninterrupted
 ):
