@@ -14,8 +14,8 @@ import logging
 import math
 
 from config import load_settings_or_exit
-from db.connection import DatabaseUnavailable, RowExists, StaleCheckpoint
-from db.versions import SchemaMismatch, prepare_database
+from db.connection import DatabaseUnavailable, RowExists, StaleCheckpoint, UnsuitableDatabase
+from db.versions import prepare_database
 from service.cli import service_parser
 from service.leases import Presence
 from service.lifecycle import Outage, StopSignal, UserError, one_line, refuse_set_back
@@ -61,7 +61,7 @@ class _Run:
                 refuse_set_back("position in detector_shards", problem, self.refused_row)
                 self.refused_row = str(problem)
             log.warning("checkpoint_stale action=reload reason=%s", one_line(problem))
-        except SchemaMismatch as problem:
+        except UnsuitableDatabase as problem:
             raise UserError(problem) from problem
         except DatabaseUnavailable as problem:
             self.is_prepared = False  # it may have been dropped and created anew

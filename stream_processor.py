@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from broker.reader import PartitionBatch, TopicReader
 from config import load_settings_or_exit
-from db import aggregates, partials
+from db import aggregates, kept_settings, partials
 from db.connection import Cursor
 from db.offsets import Position
 from pipeline.decoding import Readings, decode_batch
@@ -86,6 +86,7 @@ class AggregateWindows:
         self.final: set[WindowKey] = set()
         self.ticked_s = 0.0
         self.has_settled = False
+        self.is_length_kept = False
         self.watermark_us: int | None = None
         # All windows that end by then were final in the transaction before.
         self.final_until_us: int | None = None
@@ -94,7 +95,9 @@ class AggregateWindows:
     def start(
         self, tx: Cursor, reader: TopicReader, sources: dict[int, int], at: dict[int, Position]
     ) -> None:
-        """Load the windows of these partitions."""
+        """Load the windows of these partitions; refuse windows of another length."""
+        kept_settings.check(tx, "WINDOW_SECONDS", self.rules.window_seconds)
+        self.is_length_kept = False
         self.reader = reader
         self.sources = sources
         self.final_until_us = None  # the transaction that said so may have failed
@@ -176,6 +179,8 @@ class AggregateWindows:
 
     def store(self, tx: Cursor, changes: Changes) -> dict[int, Position]:
         """Write what has changed, and close windows once a second."""
+        if changes.rows and not self.is_length_kept:
+            kept_settings.keep(tx, "WINDOW_SECONDS", self.rules.window_seconds)
         partials.save(tx, changes.saved)
         partials.insert_late(tx, changes.late)
         try:
@@ -203,6 +208,7 @@ class AggregateWindows:
 
     def committed(self, changes: Changes) -> int:
         """Count late readings; return the number of all."""
+        self.is_length_kept |= bool(changes.rows)
         self.late += changes.late_readings
         return changes.readings
 

@@ -28,6 +28,10 @@ class DatabaseUnavailable(Exception):
     """PostgreSQL did not do it now and may later: down, restarting, read-only, full, deadlocked."""
 
 
+class UnsuitableDatabase(Exception):
+    """The database cannot be worked with as it is; only a person can help, the text says how."""
+
+
 class StaleCheckpoint(Exception):
     """What is stored is not what this process last read or wrote: another has moved it."""
 

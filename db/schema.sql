@@ -14,6 +14,15 @@ COMMENT ON COLUMN database_identity.is_only IS 'True: there is one row.';
 COMMENT ON COLUMN database_identity.identity IS
     'End of the names of the consumer groups in Kafka: two databases share no partitions, each gets every message.';
 
+CREATE TABLE IF NOT EXISTS kept_settings (
+    name   TEXT PRIMARY KEY,
+    value  TEXT NOT NULL
+);
+COMMENT ON TABLE kept_settings IS
+    'One row per setting that rows depend on, written with the first of them: a service with another value ends instead of mixing two kinds.';
+COMMENT ON COLUMN kept_settings.name IS 'The setting, e.g. WINDOW_SECONDS.';
+COMMENT ON COLUMN kept_settings.value IS 'What the rows were made with.';
+
 -- ---------------------------------------------------------------------------------------------- sources
 
 -- One row per partition of one identity of the topic: a topic that was deleted and created again has a new

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from db import partitions
-from db.connection import Cursor, Database, DatabaseUnavailable, RowExists
+from db.connection import Cursor, Database, DatabaseUnavailable, RowExists, UnsuitableDatabase
 
 log = logging.getLogger(__name__)
 
@@ -16,8 +16,8 @@ _HERE = Path(__file__).parent
 MIGRATIONS = _HERE / "migrations"
 
 
-class SchemaMismatch(Exception):
-    """The database has a version that this program cannot work with; says what to do."""
+class SchemaMismatch(UnsuitableDatabase):
+    """The database has a version that this program cannot work with."""
 
 
 def prepare_database(database: Database) -> str:

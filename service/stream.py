@@ -43,9 +43,15 @@ from broker.topics import (
     admin_client,
     ensure_topic,
 )
-from db.connection import Cursor, DatabaseUnavailable, RowExists, StaleCheckpoint
+from db.connection import (
+    Cursor,
+    DatabaseUnavailable,
+    RowExists,
+    StaleCheckpoint,
+    UnsuitableDatabase,
+)
 from db.offsets import Checkpoint, Position, register_sources
-from db.versions import SchemaMismatch, prepare_database
+from db.versions import prepare_database
 from service.lifecycle import (
     Outage,
     StopSignal,
@@ -143,7 +149,7 @@ def run_stream(intake: Intake, handler: Handler[Work, Changes], process: Process
     ------
     UserError
         When only a person can help: a refused setting, a log shorter than what was stored, a
-        database of another version.
+        database of another version, or with rows made with another setting.
     """
     kafka, stop = intake.kafka, process.stop
     try:
@@ -174,7 +180,7 @@ def run_stream(intake: Intake, handler: Handler[Work, Changes], process: Process
                 log.warning("database_replaced action=begin_where_this_one_stands")
     except BrokerMisconfigured as problem:
         raise UserError(f"Kafka refuses: {problem}; check the KAFKA_ settings") from problem
-    except SchemaMismatch as problem:
+    except UnsuitableDatabase as problem:
         raise UserError(problem) from problem
     except OffsetBeyondEnd as problem:
         raise UserError(

@@ -214,3 +214,15 @@ def test_statistical_anomalies_follow_the_log_whatever_the_batches(service, kafk
     by_window = defaultdict(int, verdicts)
     assert by_window[START.replace(tzinfo=None)] == 0  # no baseline yet
     assert by_window[(START + timedelta(seconds=600)).replace(tzinfo=None)] == 2
+
+
+def test_windows_of_two_lengths_are_not_mixed(service, kafka, topic, query):
+    run_once(service, WINDOW_SECONDS="30")  # no window yet: any length will do
+    send(kafka, topic, [message()])
+    run_once(service, WINDOW_SECONDS="60")
+    process = service("stream_processor.py", WINDOW_SECONDS="30")
+    assert process.wait(40) == 2
+    log = process.log_path.read_text()
+    assert "error: WINDOW_SECONDS=30, but this database has rows made with WINDOW_SECONDS=60" in log
+    assert "Traceback" not in log
+    assert query("SELECT window_end - window_start = '1 min' FROM sensor_aggregates") == [(True,)]

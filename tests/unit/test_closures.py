@@ -11,11 +11,11 @@ import pytest
 from tests.conftest import CHECKOUT
 
 CEILINGS = {
-    "producer": 3_419,
-    "consumer": 3_894,
-    "stream_processor": 4_214,
-    "ml_detector": 3_838,
-    "dashboard": 3_766,
+    "producer": 3_423,
+    "consumer": 3_904,
+    "stream_processor": 4_273,
+    "ml_detector": 3_848,
+    "dashboard": 3_770,
 }
 
 
