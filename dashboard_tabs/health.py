@@ -77,13 +77,17 @@ def _offsets(cache: QueryCache) -> None:
             f" {lost['noticed_at']:%Y-%m-%d %H:%M} UTC: {lost['reason']}"
             f" (offsets {', '.join(lost['offsets'])})."
         )
-    st.caption("Next: the first one not yet read. Watermark: event time believed complete.")
+    st.caption(
+        "Next: the first one not yet read. Watermark: event time believed complete. In Kafka a"
+        f" service's group is its name and `-{offsets['identity'].iloc[0]}`."
+    )
     layout.table(
         offsets,
         "offsets",
         "How far each service has read each partition",
         {
-            "consumer_group": "Consumer group",
+            "consumer_group": "Service",
+            "identity": None,
             "topic": None if offsets["topic"].nunique() == 1 else "Topic",
             "partition": "Partition",
             "next_offset": layout.number("Next"),

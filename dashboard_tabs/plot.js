@@ -1,7 +1,7 @@
 // Draws one Plotly figure, and new data into it in place. What nobody sees is not drawn.
 
 const SOURCE = new URL("component/dashboard_tabs.plot.plotlyjs/plotly-cartesian.min.js?v=PLOTLY_JS", document.baseURI).href;
-const OPTIONS = { responsive: true, displaylogo: false, displayModeBar: false, doubleClick: "reset" };
+const OPTIONS = { displaylogo: false, displayModeBar: false, doubleClick: "reset" };
 // A cell narrower than this has no room for its number; the pointer tells it.
 const TEXT_PX = 30;
 const decoder = new TextDecoder();
@@ -48,7 +48,7 @@ async function draw(element) {
   if (!element.isConnected || !element.isSeen) return;
   const look = looks(element);
   const state = element.text + JSON.stringify([look, zoomed[element.group]]);
-  if (state === element.drawn) return;
+  if (state === element.drawn) return fit(element);
   element.drawn = state;
   const { data, layout } = dressed(JSON.parse(element.text), look, element.clientWidth);
   const isFirst = !element._fullLayout;
@@ -56,6 +56,15 @@ async function draw(element) {
   await Plotly.react(element, data, layout, OPTIONS);
   element.isDrawing = false;
   if (isFirst) listen(element);
+  fit(element);
+}
+
+// Columns take their width after the first figure is drawn, and a folded side bar gives some: the window stays as it is.
+async function fit(element) {
+  if (!element._fullLayout || !element.isSeen || Math.abs(element._fullLayout.width - element.clientWidth) < 1) return;
+  element.isDrawing = true;
+  await window.Plotly.Plots.resize(element);
+  element.isDrawing = false;
 }
 
 function listen(element) {
@@ -104,10 +113,13 @@ export default function ({ data, parentElement }) {
       draw(element);
     }, { rootMargin: "150px" });
     element.sight.observe(element);
+    element.size = new ResizeObserver(() => fit(element));
+    element.size.observe(element);
   }
   return () => {
     if (element.isConnected) return;
     element.sight.disconnect();
+    element.size.disconnect();
     mounted.delete(element);
     window.Plotly?.purge(element);
   };

@@ -41,7 +41,7 @@ SELECT consumer_group, sum(last_offset - first_offset + 1)::float AS messages, m
 FROM lost_messages JOIN sources USING (source_id) GROUP BY 1 ORDER BY 1
 
 -- name: offsets
-SELECT consumer_group || '-' || identity AS consumer_group, topic, partition, next_offset, end_offset,
+SELECT consumer_group, identity, topic, partition, next_offset, end_offset,
     end_offset - next_offset AS lag, watermark, o.updated_at
 FROM stream_offsets o JOIN sources USING (source_id) CROSS JOIN database_identity
 ORDER BY o.updated_at > clock_timestamp() AT TIME ZONE 'UTC' - interval '1 hour' DESC,

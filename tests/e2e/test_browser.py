@@ -256,6 +256,20 @@ def test_a_change_of_theme_repaints_the_figures_in_place(page, address):
     assert page.locator(".plot .drawn").first.get_attribute("data-mark") == "mine"
 
 
+def test_figures_are_as_wide_as_their_columns_also_when_the_side_bar_is_folded(page, address):
+    widths = (
+        "() => [...document.querySelectorAll('.plot .drawn')].filter((e) => e._fullLayout)"
+        ".map((e) => [e.clientWidth, Math.round(e._fullLayout.width)])"
+    )
+    page.goto(f"{address}/?tab={quote('Windowed Aggregates')}")
+    page.locator(CHART).first.wait_for()
+    before = page.evaluate(widths)[0][0]
+    page.locator('[data-testid="stSidebar"]').hover()
+    page.locator('[data-testid="stSidebarCollapseButton"] button').click()
+    until(lambda: page.evaluate(widths)[0][0] > before + 50)
+    until(lambda: all(abs(column - figure) <= 1 for column, figure in page.evaluate(widths)))
+
+
 def test_a_finger_on_a_figure_scrolls_the_page(browser, address):
     context = browser.new_context(
         viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True

@@ -15,7 +15,7 @@ CEILINGS = {
     "consumer": 3_904,
     "stream_processor": 4_273,
     "ml_detector": 3_848,
-    "dashboard": 3_770,
+    "dashboard": 3_774,
 }
 
 
