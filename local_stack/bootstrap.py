@@ -52,12 +52,12 @@ COMMANDS = {
         RUN,
         [["-m", "local_stack", "smoke"]],
     ),
-    # Three at a time, a file each: the tests wait for servers more than they compute.
-    "test": ("the test suite", DEVELOP, [["-m", "pytest", "-n3", "--dist=loadfile"]]),
+    # Three at a time: the tests wait for servers more than they compute.
+    "test": ("the test suite", DEVELOP, [["-m", "pytest", "-n3", "--dist=worksteal"]]),
     "test-all": (
         "what make test leaves out, as it takes longer",
         DEVELOP,
-        [["-m", "pytest", "-n3", "--dist=loadfile", "-m", "slow"]],
+        [["-m", "pytest", "-n3", "--dist=worksteal", "-m", "slow"]],
     ),
     "lint": (
         "ruff (lint and format) and mypy",

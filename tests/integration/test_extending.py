@@ -8,6 +8,7 @@ from tests.walkthrough import Copy, blocks
 pytestmark = pytest.mark.integration
 
 
+@pytest.mark.slow
 def test_every_step_of_the_walk_through_does_what_it_says(tmp_path, environment, query):
     copy = Copy(tmp_path / "checkout")
     path = f"{Path(sys.executable).parent}:{environment['PATH']}"

@@ -247,6 +247,7 @@ def test_a_java_that_is_too_old_is_named(tmp_path: Path, monkeypatch: pytest.Mon
         find_java()
 
 
+@pytest.mark.slow
 def test_kafka_keeps_topics_and_port_when_it_is_killed(tmp_path: Path) -> None:
     local = LocalKafka(tmp_path / "kafka")
     try:

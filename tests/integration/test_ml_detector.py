@@ -97,9 +97,8 @@ def uninterrupted(query, run_once):
     return run
 
 
-@pytest.mark.parametrize(
-    "how", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_killed_at_random_moments_it_gives_the_verdicts_of_an_uninterrupted_run(
     service, stored, scored, query, run_once, uninterrupted, how
 ):
@@ -138,6 +137,7 @@ def test_it_misses_none_and_scores_none_twice_while_several_consumers_write(
     ) == [(0,)]
 
 
+@pytest.mark.slow
 def test_a_long_open_transaction_of_another_neither_stalls_it_nor_hides_a_reading(
     stored, scored, run_once, database_url
 ):
@@ -217,6 +217,7 @@ def test_several_detectors_share_the_types_and_take_over_from_one_that_dies_or_s
     assert second.poll() is None
 
 
+@pytest.mark.slow
 def test_host_names_of_sixty_characters_are_told_apart(service, stored, scored, query, tmp_path):
     script = tmp_path / "on_a_host_with_a_long_name.py"
     script.write_text(
@@ -294,6 +295,7 @@ def test_the_shard_of_a_type_is_the_same_in_the_database(query, sensor_type):
     assert query("SELECT detector_shard(%s)", sensor_type) == [(shard_of(sensor_type),)]
 
 
+@pytest.mark.slow
 def test_a_zombie_that_wakes_up_scores_nothing_twice(service, stored, scored, query):
     total = stored(2_000)
     zombie = service("ml_detector.py")
@@ -342,6 +344,7 @@ def test_each_training_leaves_a_row_that_says_how_it_went(stored, query, run_onc
     assert runs[0][5] is None and runs[-1][5] is not None
 
 
+@pytest.mark.slow
 def test_live_quality_compares_detector_and_rule_with_the_truth_in_the_headers(
     service, run_once, environment, tmp_path
 ):

@@ -171,6 +171,7 @@ def test_correlations_are_written_for_closed_windows(service, kafka, topic, quer
     until(lambda: query(found, end) == [("co2", "temperature", -1.0, 6, True)])
 
 
+@pytest.mark.slow
 def test_hundreds_of_types_at_one_place_hold_no_window_open(service, kafka, topic, query):
     send(
         kafka,
