@@ -70,7 +70,7 @@ class Checkpoint:
         now = list(self.source_ids.values())
         tx.execute(SQL["recreated"], {"group": self.group, "now": now})
         for topic, topic_id in tx.fetchall():
-            log.warning("topic_recreated topic=%s topic_id=%s starting_at=0", topic, topic_id)
+            log.warning("topic_recreated topic=%s topic_id=%s read_from=start", topic, topic_id)
 
     def stored(self, tx: Cursor) -> dict[int, int]:
         """Return where every partition of the topic stands, whoever reads it."""

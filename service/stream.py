@@ -349,7 +349,8 @@ class _Run(Generic[Work, Changes]):
             return
         self._finish()
         with self.database.transaction() as tx:
-            self._register(tx)  # where others have all partitions it was never done
+            if not self.checkpoint.source_ids:  # others have all partitions: never done
+                self._register(tx)
             stored = self.checkpoint.stored(tx)
         is_stored = all(stored.get(p, 0) >= end for p, end in self.goal.items())
         self.is_done = is_stored and self.handler.is_settled()

@@ -142,6 +142,17 @@ def test_a_topic_created_again_is_read_from_its_beginning(service, kafka, topic,
     assert "topic_recreated" in consumer.log_path.read_text()
 
 
+def test_once_ends_also_where_another_instance_has_all_partitions(service, kafka, topic, query):
+    name = f"{topic}_single"
+    admin = admin_client({"bootstrap.servers": kafka})
+    until(lambda: ensure_topic(admin, name, 1), ignoring=BrokerUnavailable)
+    service("consumer.py", KAFKA_TOPIC=name)
+    send(kafka, name, [message()] * 100)
+    until(lambda: query("SELECT count(*) FROM sensor_readings") == [(100,)])
+    process = run_once(service, KAFKA_TOPIC=name)
+    assert "caught_up partitions=0" in process.log_path.read_text()
+
+
 def test_an_offset_beyond_the_end_stops_it_with_one_line(service, kafka, topic, query):
     send(kafka, topic, [message()] * 10, partition=0)
     run_once(service)

@@ -12,8 +12,8 @@ from tests.conftest import CHECKOUT
 
 CEILINGS = {
     "producer": 3_423,
-    "consumer": 3_904,
-    "stream_processor": 4_273,
+    "consumer": 3_905,
+    "stream_processor": 4_274,
     "ml_detector": 3_848,
     "dashboard": 3_774,
 }
