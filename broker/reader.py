@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from broker.topics import (
     Topic,
     TopicChanged,
 )
+from broker.unreadable import UNREADABLE, UnreadableBatches
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +39,9 @@ LOOKUP_TIMEOUT_SECONDS = 2.0
 BEYOND_END_SECONDS = 10.0
 # How often the broker is asked whether the topic is still what it was, whatever comes meanwhile.
 WATCH_SECONDS = 5.0
+
+# An error that goes on is said again after so long.
+SAY_AGAIN_SECONDS = 60.0
 
 # How much the client fetches ahead: small fetches, and often. What arrives compressed takes five
 # times the space here, so fetches of 10 MB cost 200 MB of memory and gain nothing.
@@ -124,6 +129,7 @@ class TopicReader:
         self._group = group
         self._beyond_end_since: dict[int, float] = {}
         self._is_broker_down = False
+        self._said_s: dict[tuple[str, int], float] = {}
         self._watch: IdentityCheck | None = None
         self._watched_s = time.monotonic()
         self.assigned: set[int] = set()
@@ -131,6 +137,8 @@ class TopicReader:
         """Partitions of ``assigned`` that are paused until ``start`` says where."""
         self.before_revoke: Callable[[], None] = lambda: None
         """Called inside ``poll`` before partitions are given away; may not raise."""
+        self.first_readable: dict[int, int] = {}
+        """Of partitions of ``waiting``: the first offset behind a batch that cannot be unpacked."""
         config = {
             **client_config,
             **FETCH_SETTINGS,
@@ -153,6 +161,7 @@ class TopicReader:
             self._consumer = Consumer(config)
         except KafkaException as problem:
             raise BrokerMisconfigured(problem.args[0].str()) from problem
+        self._unreadable = UnreadableBatches(config, topic.name)
         self._consumer.subscribe(
             [topic.name],
             on_assign=self._on_assign,
@@ -180,6 +189,8 @@ class TopicReader:
         numbers = {p.partition for p in partitions}
         self.assigned -= numbers
         self.waiting -= numbers
+        for partition in numbers:
+            self._forget_unreadable(partition)
         log.info("partitions_revoked partitions=%s", _listed(numbers))
 
     def first_offsets(self, partitions: Iterable[int]) -> dict[int, int]:
@@ -229,11 +240,20 @@ class TopicReader:
             except KafkaException as problem:
                 raise BrokerUnavailable(problem.args[0].str()) from problem
             self.waiting.discard(partition)
+            self._forget_unreadable(partition)
 
     def rewind(self) -> None:
         """Pause everything until ``start`` is called again."""
-        self._consumer.pause([TopicPartition(self.topic.name, p) for p in self.assigned])
-        self.waiting = set(self.assigned)
+        self._pause(self.assigned)
+        self.first_readable.clear()
+
+    def _forget_unreadable(self, partition: int) -> None:
+        self.first_readable.pop(partition, None)
+        self._unreadable.forget(partition)
+
+    def _pause(self, partitions: Iterable[int]) -> None:
+        self._consumer.pause([TopicPartition(self.topic.name, p) for p in partitions])
+        self.waiting |= set(partitions)
 
     def poll(self, max_messages: int, timeout_s: float) -> list[PartitionBatch]:
         """Return what arrives within ``timeout_s``, by partition; serves rebalances meanwhile.
@@ -258,13 +278,15 @@ class TopicReader:
             if error.code() == KafkaError._PARTITION_EOF:
                 ends[message.partition() or 0] = message.offset() or 0
             else:
-                self._on_error(error)
+                self._on_error(error, message)
         messages: dict[int, list[Message]] = {}
         good = [m for m in consumed if m.error() is None] if errors else consumed
         for partition, run in groupby(good, Message.partition):
             messages.setdefault(partition or 0, []).extend(run)
         if messages:
             self._note_broker_up()
+        for partition in messages:
+            self._forget_unreadable(partition)
         return [
             _batch(p, messages.get(p, []), ends.get(p))
             for p in sorted({*messages, *ends} & (self.assigned - self.waiting))
@@ -293,7 +315,7 @@ class TopicReader:
             self._is_broker_down = False
             log.info("kafka_available")
 
-    def _on_error(self, error: KafkaError) -> None:
+    def _on_error(self, error: KafkaError, message: Message) -> None:
         if error.code() in _TOPIC_CHANGED:
             raise TopicChanged(error.str())
         if error.fatal() or error.code() in (
@@ -301,8 +323,25 @@ class TopicReader:
             KafkaError.GROUP_AUTHORIZATION_FAILED,
         ):
             raise BrokerMisconfigured(error.str())
-        else:
-            log.debug("kafka_error code=%s reason=%s", error.name(), error.str())
+        partition, offset = message.partition() or 0, message.offset() or 0
+        now_s = time.monotonic()
+        if now_s - self._said_s.get((error.name(), partition), -inf) > SAY_AGAIN_SECONDS:
+            self._said_s[error.name(), partition] = now_s
+            log.error(
+                "kafka_error code=%s partition=%s offset=%s reason=%s",
+                *(error.name(), partition, offset, error.str()),
+            )
+        if error.code() in UNREADABLE and partition in self.assigned - self.waiting:
+            self._pass_over(partition, offset)
+
+    def _pass_over(self, partition: int, offset: int) -> None:
+        """After a minute of a batch that cannot be unpacked, wait to begin behind it."""
+        if self._unreadable.is_given_up(partition, offset):
+            with suppress(BrokerUnavailable):
+                end = self.end_offsets([partition])[partition]
+                if (behind := self._unreadable.end_of(partition, offset, end)) is not None:
+                    self.first_readable[partition] = behind
+                    self._pause([partition])
 
     def end_offsets(self, partitions: Iterable[int]) -> dict[int, int]:
         """Ask the broker for the offset after the last message of each partition.

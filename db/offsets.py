@@ -129,7 +129,7 @@ class Checkpoint:
         at : mapping
             Where the partitions stand.
         to : mapping
-            First offset behind each gap.
+            First offset behind what may be a gap; where a partition is as far, there is none.
 
         Returns
         -------
@@ -141,7 +141,8 @@ class Checkpoint:
         StaleCheckpoint
             As ``advance``.
         """
-        for partition, first_behind in to.items():
+        gaps = {p: first for p, first in to.items() if p in at and at[p].next_offset < first}
+        for partition, first_behind in gaps.items():
             source = {"group": self.group, "source": self.source_ids[partition]}
             lost = {"first": at[partition].next_offset, "last": first_behind - 1, "reason": reason}
             tx.execute(SQL["lost"], source | lost)
@@ -149,6 +150,6 @@ class Checkpoint:
                 "messages_lost partition=%d first_offset=%d last_offset=%d reason=%s",
                 *(partition, lost["first"], lost["last"], reason),
             )
-        moves = {p: replace(at[p], next_offset=first_behind) for p, first_behind in to.items()}
+        moves = {p: replace(at[p], next_offset=first_behind) for p, first_behind in gaps.items()}
         self.advance(tx, moves, {})
         return moves

@@ -78,6 +78,7 @@ COLLECT_OBJECTS = 200_000
 
 # Why messages were never read, in lost_messages.
 DELETED = "deleted from the log before they were read"
+UNREADABLE = "in a batch that the Kafka client cannot unpack"
 
 Work = TypeVar("Work")
 Changes = TypeVar("Changes")
@@ -315,8 +316,9 @@ class _Run(Generic[Work, Changes]):
         with self.database.transaction() as tx:
             sources = self._register(tx)
             positions = self.checkpoint.load(tx, firsts)
-            gaps = {p: f for p, f in firsts.items() if positions[p].next_offset < f}
-            positions |= self.checkpoint.skip(tx, positions, gaps, DELETED)
+            positions |= self.checkpoint.skip(tx, positions, firsts, DELETED)
+            readable = self.reader.first_readable
+            positions |= self.checkpoint.skip(tx, positions, readable, UNREADABLE)
             self.handler.start(tx, self.reader, sources, positions)
             self.lost_messages = self.checkpoint.lost_messages(tx)
         self.reader.start({p: position.next_offset for p, position in positions.items()})

@@ -157,3 +157,38 @@ def test_a_database_made_anew_is_filled_from_the_beginning_of_the_topic(
     until(lambda: query(everything) == [(150,) * 3], seconds=90, ignoring=DatabaseUnavailable)
     assert not any("Traceback" in p.log_path.read_text() for p in processes)
     assert [p.poll() for p in processes] == [None] * 3
+
+
+@pytest.mark.slow
+def test_a_batch_that_cannot_be_unpacked_is_said_and_after_a_minute_passed_over_as_a_loss(
+    service, kafka, topic, query
+):
+    processes = [service("consumer.py"), service("stream_processor.py")]
+    send(kafka, topic, [message()] * 50, partition=0)
+    # 300 MB of blanks in one batch of some 30 kB: more than a client unpacks.
+    _send_in_one_batch(kafka, topic, [b" " * 200_000] * 1500)
+    send(kafka, topic, [message()] * 50, partition=0)
+    for process in processes:
+        until(lambda log=process.log_path: "partition=0 offset=50" in log.read_text())
+    until(
+        lambda: query(f"SELECT ({STORED}), ({IN_WINDOWS})") == [(100, 100)],
+        seconds=150,
+    )
+    lost = query("SELECT consumer_group, first_offset, last_offset FROM lost_messages ORDER BY 1")
+    assert lost == [("consumer", 50, 1549), ("stream_processor", 50, 1549)]
+
+
+def _send_in_one_batch(servers, topic, payloads):
+    producer = Producer(
+        {
+            "bootstrap.servers": servers,
+            "compression.type": "zstd",
+            "linger.ms": 60_000,  # ended by the flush
+            "batch.size": 2**31 - 1,
+            "message.max.bytes": 1_000_000_000,
+            "queue.buffering.max.kbytes": 2**21 - 1,
+        }
+    )
+    for payload in payloads:
+        producer.produce(topic, payload, partition=0)
+    assert producer.flush(60) == 0

@@ -12,8 +12,8 @@ from tests.conftest import CHECKOUT
 
 CEILINGS = {
     "producer": 3_423,
-    "consumer": 3_905,
-    "stream_processor": 4_274,
+    "consumer": 4_021,
+    "stream_processor": 4_390,
     "ml_detector": 3_848,
     "dashboard": 3_774,
 }
