@@ -79,6 +79,7 @@ def fill(database: Database, first: int, rows: int, end: datetime) -> None:
     with database.transaction() as tx:
         tx.execute(SQL["derived"])
     upkeep.look_after(database, Retention())
+    upkeep.note_sensors(database)
 
 
 # Behind the end: what the detector finds after a pause, and what it learns again after a restart.
@@ -112,8 +113,9 @@ def consumer_start(tx: Cursor, end: datetime) -> Sized:
 
 
 def note_sensors(tx: Cursor, end: datetime) -> Sized:
-    """Note the sensors of the newest readings; each minute."""
-    readings.note_sensors(tx, end.date() - timedelta(days=1))
+    """Note the sensors of as many readings as one transaction takes, all of them stored anew."""
+    tx.execute("DELETE FROM noted_offsets")
+    readings.note_sensors(tx)
     return ()
 
 

@@ -5,13 +5,30 @@ SELECT o.source_id, r.log_offset FROM stream_offsets o CROSS JOIN LATERAL (
 ) AS r
 WHERE consumer_group = %(group)s AND source_id = ANY(%(source_ids)s)
 
+-- name: unnoted
+-- The partition furthest behind.
+SELECT source_id, coalesce(n.next_offset, 0) AS first, o.next_offset AS stored
+FROM stream_offsets o LEFT JOIN noted_offsets n USING (source_id)
+WHERE consumer_group = 'consumer' AND o.next_offset > coalesce(n.next_offset, 0)
+ORDER BY o.next_offset - coalesce(n.next_offset, 0) DESC LIMIT 1
+
+-- name: page_end
+SELECT log_offset FROM sensor_readings
+WHERE source_id = %(source)s AND log_offset >= %(first)s AND log_offset < %(stored)s
+ORDER BY log_offset LIMIT 1 OFFSET %(rows)s
+
 -- name: note_sensors
 INSERT INTO sensors AS s (sensor_id, sensor_type, location, value, timestamp, anomaly, unit)
-SELECT DISTINCT ON (location, sensor_type, sensor_id) sensor_id, sensor_type, location, value, timestamp, anomaly, unit FROM (
-    SELECT * FROM sensor_readings WHERE ingested_on >= %(since)s ORDER BY timestamp DESC LIMIT %(newest)s
-) AS newest
+SELECT DISTINCT ON (location, sensor_type, sensor_id) sensor_id, sensor_type, location, value, timestamp, anomaly, unit
+FROM sensor_readings
+WHERE source_id = %(source)s AND log_offset >= %(first)s AND log_offset < %(end)s
 ORDER BY location, sensor_type, sensor_id, timestamp DESC
 ON CONFLICT ON CONSTRAINT sensors_pkey DO UPDATE SET value = EXCLUDED.value, timestamp = EXCLUDED.timestamp,
     anomaly = EXCLUDED.anomaly, unit = EXCLUDED.unit,
     updated_at = EXCLUDED.updated_at
 WHERE EXCLUDED.timestamp > s.timestamp
+
+-- name: noted
+INSERT INTO noted_offsets AS n (source_id, next_offset) VALUES (%(source)s, %(end)s)
+ON CONFLICT (source_id) DO UPDATE SET next_offset = EXCLUDED.next_offset WHERE n.next_offset < EXCLUDED.next_offset
+

@@ -128,7 +128,7 @@ CREATE TABLE IF NOT EXISTS sensors (
     CONSTRAINT sensors_pkey PRIMARY KEY (location, sensor_type, sensor_id)
 );
 COMMENT ON TABLE sensors IS
-    'One row per series (location, sensor type, sensor): its latest reading as of some minute. Taken from the newest readings every minute, so a sensor that falls silent stays known.';
+    'One row per series (location, sensor type, sensor): its latest reading, as of some seconds ago. Taken from all readings in the order of their offsets (noted_offsets), so a sensor that falls silent stays known.';
 COMMENT ON COLUMN sensors.sensor_id IS 'Stable name of the sensor.';
 COMMENT ON COLUMN sensors.sensor_type IS 'What it measures.';
 COMMENT ON COLUMN sensors.location IS 'Where it is.';
@@ -137,6 +137,15 @@ COMMENT ON COLUMN sensors.timestamp IS 'Event time of that value, UTC.';
 COMMENT ON COLUMN sensors.anomaly IS 'Rule-based flag of that reading.';
 COMMENT ON COLUMN sensors.unit IS 'Unit of value; may be empty.';
 COMMENT ON COLUMN sensors.updated_at IS 'When the row was last written, UTC.';
+
+CREATE TABLE IF NOT EXISTS noted_offsets (
+    source_id    INTEGER NOT NULL REFERENCES sources,
+    next_offset  BIGINT NOT NULL,
+    CONSTRAINT noted_offsets_pkey PRIMARY KEY (source_id)
+);
+COMMENT ON TABLE noted_offsets IS 'One row per partition: up to which reading sensors has been brought.';
+COMMENT ON COLUMN noted_offsets.source_id IS 'The partition.';
+COMMENT ON COLUMN noted_offsets.next_offset IS 'First offset whose reading is not in sensors yet.';
 
 CREATE TABLE IF NOT EXISTS dead_letters (
     id             BIGINT GENERATED ALWAYS AS IDENTITY,

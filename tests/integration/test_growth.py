@@ -10,8 +10,9 @@ import pytest
 from db import partitions, retention
 from db.connection import Database, DatabaseUnavailable
 from db.partitions import PARTITIONED
+from db.readings import note_sensors as note_page
 from db.settings import Retention
-from service.upkeep import look_after
+from service.upkeep import look_after, note_sensors
 from tests.waiting import until
 
 pytestmark = pytest.mark.integration
@@ -192,14 +193,52 @@ def test_after_a_pause_one_partition_stands_for_all_days_of_it(database):
     assert max(after.values()) == TODAY + timedelta(days=34)
 
 
-def test_the_sensors_are_noted_and_stay_known(database, query):
+@pytest.fixture
+def stored(query):
+    """Return a function that says how far the consumer is in the partition with source 1."""
+    query("INSERT INTO sources (cluster_id, topic_id, topic, partition) VALUES ('c', 't', 't', 0)")
+    query("INSERT INTO stream_offsets (consumer_group, source_id) VALUES ('consumer', 1)")
+    return lambda offset: query("UPDATE stream_offsets SET next_offset = %s", offset)
+
+
+def test_the_sensors_are_noted_and_stay_known(database, query, stored):
     query(readings(TODAY, 1, 10))
-    assert look_after(database, Retention())
+    stored(11)
+    note_sensors(database)
     query("DELETE FROM sensor_readings WHERE sensor_id <> 's-1'")
     query(readings(TODAY, 11, 13))
-    assert look_after(database, Retention())
+    stored(14)
+    note_sensors(database)
     assert query("SELECT sensor_id, value::int FROM sensors ORDER BY 1") == [
         ("s-0", 12),
         ("s-1", 13),
         ("s-2", 11),
     ]
+
+
+def test_a_sensor_whose_clock_runs_ahead_hides_no_other_however_many_there_are(
+    database, query, stored
+):
+    insert = f"INSERT INTO sensor_readings ({COLUMNS}) SELECT "
+    values = (
+        ", 'co2', 'Lab', 1, '2026-01-01 12:00'::timestamp + interval '{} s', false, 'ppm', 1, i"
+    )
+    query(insert + "'s-' || i" + values.format(0) + " FROM generate_series(1, 60000) i")
+    query(insert + "'fast'" + values.format(240) + " FROM generate_series(60001, 90000) i")
+    stored(90001)
+    for _ in range(2):  # more than one transaction notes
+        with database.transaction() as tx:
+            assert note_page(tx)
+    with database.transaction() as tx:
+        assert not note_page(tx)
+    assert query("SELECT count(*) FROM sensors") == [(60_001,)]
+
+
+def test_readings_beyond_the_stored_offset_are_not_noted_yet(database, query, stored):
+    query(readings(TODAY, 1, 10))
+    stored(5)
+    note_sensors(database)
+    assert query("SELECT max(value)::int FROM sensors") == [(4,)]
+    stored(11)
+    note_sensors(database)
+    assert query("SELECT max(value)::int FROM sensors") == [(10,)]

@@ -12,7 +12,7 @@ from tests.conftest import CHECKOUT
 
 CEILINGS = {
     "producer": 3_423,
-    "consumer": 4_021,
+    "consumer": 4_056,
     "stream_processor": 4_390,
     "ml_detector": 3_848,
     "dashboard": 3_774,
