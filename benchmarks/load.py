@@ -103,7 +103,7 @@ def together(bed: Testbed, script: str, number: int, count: int) -> float:
 
 def _has_share(process: Measured) -> bool:
     process.require_alive()
-    return re.search(r"partitions_assigned partitions=\d", process.output()) is not None
+    return re.search(r"partitions_assigned .*partitions=\d", process.output()) is not None
 
 
 def scaling(bed: Testbed, results: Results, quick: bool) -> None:

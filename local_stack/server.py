@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 from abc import ABC, abstractmethod
@@ -51,6 +52,8 @@ class LocalServer(ABC):
         self.port = port or free_port()
         self.log_path = log_path or self.directory / f"{self.name.lower()}.log"
         self.say = say
+        self.environment: dict[str, str] = {}
+        """Variables that the server gets besides ours."""
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -140,6 +143,7 @@ class LocalServer(ABC):
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.home,
+                env=os.environ | self.environment,
                 start_new_session=True,  # Ctrl-C in the terminal is for us: we stop it, and last
                 **self._user(),
             )

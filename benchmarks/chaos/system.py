@@ -12,8 +12,11 @@ import uuid
 from contextlib import ExitStack
 from pathlib import Path
 
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import NewPartitions, OffsetSpec
+
 from benchmarks.chaos.proxy import TcpProxy
-from broker.topics import BrokerUnavailable, Topic, admin_client, ensure_topic
+from broker.topics import BrokerUnavailable, admin_client, ensure_topic
 from db.connection import Database, DatabaseUnavailable
 from db.versions import apply_schema
 from local_stack.kafka import LocalKafka
@@ -84,7 +87,9 @@ class System:
         self.unclean: list[str] = []
         self._logs = logs
         self._logs.mkdir(parents=True, exist_ok=True)
-        self.identity = self._create_topic()
+        self._admin = admin_client({"bootstrap.servers": servers.bootstrap_servers})
+        self._partitions = PARTITIONS
+        self._create_topic()
         with Database(self.database_url, "chaos") as database:
             apply_schema(database)
         proxied = self.database_url.replace(
@@ -98,11 +103,11 @@ class System:
             "DATABASE_URL": proxied,
         }
 
-    def _create_topic(self) -> Topic:
-        admin = admin_client({"bootstrap.servers": self.servers.bootstrap_servers})
+    def _create_topic(self) -> None:
         while True:
             try:
-                return ensure_topic(admin, self.topic, PARTITIONS)
+                ensure_topic(self._admin, self.topic, PARTITIONS)
+                return
             except BrokerUnavailable:
                 time.sleep(0.1)
 
@@ -171,10 +176,37 @@ class System:
         for process in [p for each in self.instances.values() for p in each]:
             self.stop(process)
 
+    def add_partitions(self, number: int) -> None:
+        """Add partitions to the topic."""
+        self._partitions += number
+        grown = NewPartitions(self.topic, self._partitions)
+        self._admin.create_partitions([grown])[self.topic].result()
+
+    def make_database_anew(self) -> None:
+        """Drop the database, whoever is connected to it, and make an empty one of its name."""
+        self.servers.postgres.drop_database(self.topic)
+        self.servers.postgres.create_database(self.topic)
+
+    def delete_unread_records(self, chance: random.Random) -> None:
+        """Delete some of what no service has read from the log, in each partition."""
+        with Database(self.database_url, "chaos") as database, database.transaction() as tx:
+            tx.execute(
+                "SELECT partition, max(next_offset) FROM stream_offsets"
+                " JOIN sources USING (source_id) GROUP BY 1"
+            )
+            read = dict(tx.fetchall())
+        asked = {TopicPartition(self.topic, p): OffsetSpec.latest() for p in read}
+        ends = {tp: each.result().offset for tp, each in self._admin.list_offsets(asked).items()}
+        until = [
+            TopicPartition(self.topic, tp.partition, chance.randint(read[tp.partition], end))
+            for tp, end in ends.items()
+        ]
+        for deleted in self._admin.delete_records(until).values():
+            deleted.result()
+
     def drop(self) -> None:
         """Remove topic and database."""
-        admin = admin_client({"bootstrap.servers": self.servers.bootstrap_servers})
-        admin.delete_topics([self.topic])[self.topic].result()
+        self._admin.delete_topics([self.topic])[self.topic].result()
         self.servers.postgres.drop_database(self.topic)
 
 
@@ -203,6 +235,25 @@ class Progress:
                 return dict(zip(SERVICES, tx.fetchone(), strict=True))
         except DatabaseUnavailable:
             return None
+
+    def clock_ahead_s(self) -> float:
+        """Return how far PostgreSQL's clock is ahead of ours, seconds."""
+        return self._ask("SELECT extract(epoch FROM clock_timestamp())::float") - time.time()
+
+    def open_made_up_windows(self) -> int:
+        """Return the number of windows of made-up types that are not final."""
+        return int(
+            self._ask(
+                "SELECT count(*) FROM sensor_aggregates"
+                " WHERE sensor_type LIKE 'made-up-%' AND NOT is_final"
+            )
+        )
+
+    def _ask(self, statement: str) -> float:
+        with self._database.transaction() as tx:
+            tx.execute(statement)
+            figure: float = tx.fetchone()[0]
+            return figure
 
     def close(self) -> None:
         """Close the connection."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -36,14 +37,21 @@ class Traffic:
     ----------
     acknowledged : set of int
         Numbers of the messages that the broker has acknowledged.
+    placed : dict
+        Partition and offset of each of them.
     failed : int
         Messages given up: none, unless something is very wrong.
+    made_up_types : int
+        Every other message is of one of so many further sensor types, all at one place.
     """
 
     def __init__(self, servers: str, topic: str, rate: float, seed: int) -> None:
         self.acknowledged: set[int] = set()
+        self.placed: dict[int, tuple[int, int]] = {}
         self.failed = 0
+        self.made_up_types = 0
         self.sent = 0
+        self._pausing = threading.Lock()
         self._topic = topic
         self._rate = rate
         self._random = np.random.default_rng(seed)
@@ -55,6 +63,7 @@ class Traffic:
                 "linger.ms": 5,
                 "message.timeout.ms": int(DELIVERY_DEADLINE_SECONDS * 1000),
                 "reconnect.backoff.max.ms": 500,
+                "topic.metadata.refresh.interval.ms": 1_000,  # new partitions get some, too
                 "log_level": 0,
             }
         )
@@ -62,12 +71,21 @@ class Traffic:
         self._thread = threading.Thread(target=self._run, name="traffic", daemon=True)
 
     def _run(self) -> None:
-        started_s = time.monotonic()
+        told_s = time.monotonic()
         while not self._stopping.wait(TICK_SECONDS):
-            due = int((time.monotonic() - started_s) * self._rate) - self.sent
-            for _ in range(due):
-                self._send()
+            with self._pausing:
+                due = int((time.monotonic() - told_s) * self._rate)
+                told_s += due / self._rate
+                for _ in range(due):
+                    self._send()
             self._producer.poll(0)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Send nothing meanwhile; begins when all that was sent is acknowledged."""
+        with self._pausing:
+            self._producer.flush(DELIVERY_DEADLINE_SECONDS)
+            yield
 
     def _send(self) -> None:
         number = self.sent
@@ -84,26 +102,29 @@ class Traffic:
     def _delivered(self, number: int, error: KafkaError | None, message: Message) -> None:
         if error is None:
             self.acknowledged.add(number)
+            self.placed[number] = (message.partition() or 0, message.offset() or 0)
         else:
             self.failed += 1
 
     def _message(self, number: int) -> tuple[bytes | None, bytes]:
         if is_rubbish(number):
             return None, f"rubbish {number}".encode()
-        kind = list(SENSOR_TYPES.values())[number % len(SENSOR_TYPES)]
+        kind = list(SENSOR_TYPES)[number % len(SENSOR_TYPES)]
         place = list(LOCATIONS)[number // len(SENSOR_TYPES) % len(LOCATIONS)]
+        if self.made_up_types and number % 2:
+            kind, place = f"made-up-{number // 2 % self.made_up_types}", "Laboratory"
         late = LATE_BY if is_late(number) else timedelta(0)
         disorder = timedelta(seconds=float(self._random.uniform(0, DISORDER_SECONDS)))
         reading = Reading(
-            f"{kind.name}-{place}",
-            kind.name,
+            f"{kind}-{place}",
+            kind,
             place,
             round(float(self._random.normal(50, 5)) * (3 if number % 211 == 0 else 1), 2),
             datetime.now(UTC) - disorder - late,
             number % 23 == 0,
             str(number),
         )
-        key = reading_key(place, kind.name) if number % 2 else None
+        key = reading_key(place, kind) if number % 2 else None
         return key, encode_reading(reading)
 
     def stop(self) -> None:

@@ -19,6 +19,9 @@ from pipeline.settings import WindowRules
 from pipeline.windows import PartitionWindows
 
 WINDOW_SECONDS = int(SETTINGS["WINDOW_SECONDS"])
+LATENESS_SECONDS = int(SETTINGS["ALLOWED_LATENESS_SECONDS"])
+# A window that should have been final for so long, as event time passes, will never be.
+STUCK_SECONDS = 20
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class Counts:
     wrong_predictions : int
         Readings without exactly one prediction, and predictions that an uninterrupted detector
         would not have made on the same readings in the same order.
+    stuck_windows : int
+        Windows that should have been final for a while and are not.
     """
 
     acknowledged: int
@@ -47,11 +52,13 @@ class Counts:
     duplicated: int
     wrong_windows: int
     wrong_predictions: int
+    stuck_windows: int
 
     @property
     def is_right(self) -> bool:
-        """Whether nothing is lost, doubled or wrong."""
-        return not (self.lost or self.duplicated or self.wrong_windows or self.wrong_predictions)
+        """Whether nothing is lost, doubled, wrong or stuck."""
+        wrong = self.wrong_windows or self.stuck_windows or self.wrong_predictions
+        return not (self.lost or self.duplicated or wrong)
 
 
 @dataclass(frozen=True)
@@ -68,8 +75,9 @@ class _Stored:
     anomaly: bool
 
 
-def count(database: Database, acknowledged: set[int]) -> Counts:
-    """Count and compare everything."""
+def count(database: Database, placed: dict[int, tuple[int, int]]) -> Counts:
+    """Count and compare everything; ``placed`` says where acknowledged messages are in the log."""
+    acknowledged = set(placed)
     readings = _readings(database)
     rubbish = _query(database, "SELECT convert_from(payload, 'UTF8') FROM dead_letters")
     rubbish_numbers = [int(payload.split()[1]) for (payload,) in rubbish]
@@ -80,16 +88,42 @@ def count(database: Database, acknowledged: set[int]) -> Counts:
     return Counts(
         acknowledged=len(acknowledged),
         stored=stored.total(),
-        lost=len(acknowledged - stored.keys()) + misplaced,
+        lost=len(acknowledged - stored.keys() - _deleted(database, placed)) + misplaced,
         duplicated=stored.total() - len(stored),
         wrong_windows=_wrong_windows(database, readings),
+        stuck_windows=_stuck_windows(database),
         wrong_predictions=_wrong_predictions(database),
     )
 
 
-def _query(database: Database, statement: str) -> list[tuple[Any, ...]]:
+def _deleted(database: Database, placed: dict[int, tuple[int, int]]) -> set[int]:
+    """Return the numbers of messages that were deleted before both readers came to them."""
+    gaps = _query(
+        database,
+        "SELECT partition, first_offset, last_offset FROM lost_messages JOIN sources"
+        " USING (source_id) GROUP BY 1, 2, 3 HAVING count(DISTINCT consumer_group) = 2",
+    )
+    return {
+        number
+        for number, (partition, offset) in placed.items()
+        if any(p == partition and first <= offset <= last for p, first, last in gaps)
+    }
+
+
+def _stuck_windows(database: Database) -> int:
+    ((stuck,),) = _query(
+        database,
+        "SELECT count(*) FROM sensor_aggregates WHERE NOT is_final AND window_end"
+        " + %s * interval '1 s' <= (SELECT min(watermark)"
+        " FROM stream_offsets WHERE consumer_group = 'stream_processor')",
+        LATENESS_SECONDS + STUCK_SECONDS,
+    )
+    return int(stuck)
+
+
+def _query(database: Database, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
     with database.transaction() as tx:
-        tx.execute(statement)
+        tx.execute(statement, parameters or None)
         rows: list[tuple[Any, ...]] = tx.fetchall()
         return rows
 
@@ -144,7 +178,7 @@ def _figures(group: list[_Stored]) -> tuple[Any, ...]:
 
 def _statistical_anomalies(readings: list[_Stored]) -> Counter[tuple[int, str, str]]:
     """Return the verdicts of one run over each partition's log, without a break."""
-    rules = WindowRules(WINDOW_SECONDS, int(SETTINGS["ALLOWED_LATENESS_SECONDS"]))
+    rules = WindowRules(WINDOW_SECONDS, LATENESS_SECONDS)
     logs: dict[int, list[_Stored]] = defaultdict(list)
     for r in readings:
         if not is_late(r.number):
