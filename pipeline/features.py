@@ -391,7 +391,7 @@ def _rebaseline(states: SensorStates) -> None:
     history = history[enough]
     if not len(history):
         return
-    history[~np.isnan(history[:, -DELAY_FROM]), -DELAY:] = np.nan
+    history[(~np.isnan(history)).sum(axis=1) >= DELAY_FROM, -DELAY:] = np.nan
     median = _quantile(history, 0.5)
     steps = np.abs(history[:, 1:] - history[:, :-1])
     floor = np.maximum(_instrument_step(states.recent[enough]) / 2, RESOLUTION)

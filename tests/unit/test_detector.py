@@ -1,10 +1,11 @@
 """The detector as a library: same verdicts for any batching, honest before it knows anything."""
 
 from itertools import pairwise
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.ensemble import IsolationForest
 
@@ -80,6 +81,30 @@ def test_a_restored_detector_goes_on_with_the_same_verdicts():
     assert after.restore("t", before.save("t"))
     rest = whole(judge(after, ids[437:], values[437:], times[437:]))
     assert rest == [column[437:] for column in expected]
+
+
+def allowed_settings():
+    """Any settings of the detector that a user may choose."""
+    whole = {"ge": "min_value", "le": "max_value"}
+    chosen = {}
+    for name, hint in get_type_hints(DetectorSettings, include_extras=True).items():
+        kind, limits = get_args(hint)
+        bounds = {new: getattr(limits, old) for old, new in whole.items()}
+        chosen[name] = st.integers(**bounds) if kind is int else st.floats(**bounds)
+    return st.builds(DetectorSettings, **chosen)
+
+
+@settings(max_examples=15, deadline=None)
+@given(allowed=allowed_settings())
+@example(allowed=DetectorSettings(history_size=10))
+@example(allowed=DetectorSettings(history_size=59))
+def test_it_works_with_any_settings_that_are_allowed(allowed):
+    ids, values, times = stream(700, sensors=2)
+    values[600::20] += 9
+    detector = AnomalyDetector(allowed)
+    verdicts = judge(detector, ids, values, times)
+    assert verdicts.known[-1] and np.isfinite(verdicts.score[verdicts.known]).all()
+    assert AnomalyDetector(allowed).restore("t", detector.save("t"))
 
 
 def test_a_state_of_another_kind_is_refused():
