@@ -58,8 +58,8 @@ def head(cache: QueryCache, view: filters.View) -> None:
     states.banner(cache, as_of)
     if as_of is None:
         return
-    status_strip.render(cache, as_of, is_paused=view.refresh_seconds is None)
-    states.notice(as_of)
+    status_strip.render(cache, as_of, view.refresh_seconds)
+    states.notice(cache, as_of)
     if filters.choices(cache) != st.session_state.get("choices"):
         st.rerun()  # the filters at the left lack a location or a type that has come
 

@@ -155,7 +155,7 @@ def measure(database: Database, end: datetime) -> Iterator[dict[str, Any]]:
             given = {
                 "selection": Selection(start, end),
                 "series": ("Office Floor 3", "air_quality", "sensor-7"),
-                "around": end,
+                **{"around": end, "now": end, "since": start},
                 "location": None,
             }
             arguments = [given[p] for p in signature(query).parameters if p in given]

@@ -13,12 +13,11 @@ from dashboard_tabs import cells, charts, plot, theme
 from dashboard_tabs.filters import View
 from dashboard_tabs.queries import AsOf, QueryCache
 from db import dashboard as queries
+from db import health as health_queries
 from db.selecting import MAX_RAW_READINGS, Selection
 
-# A sensor that said nothing for this long is shown as silent.
-SILENT_AFTER = timedelta(seconds=60)
-# A verdict younger than this colours the sensor's cell.
-ANOMALOUS_FOR = timedelta(seconds=5)
+# A verdict younger than this colours the sensor's cell: longer than any refresh takes to show it.
+ANOMALOUS_FOR = timedelta(seconds=60)
 # Cells of the grid: each is half a kilobyte with its picture, at every refresh.
 MAX_CELLS = 400
 
@@ -26,10 +25,10 @@ MAX_CELLS = 400
 def render(cache: QueryCache, view: View, as_of: AsOf) -> None:
     """Draw the tab."""
     selection = view.selection(as_of)
-    sensors = cache.rows(queries.latest_readings, selection)
+    sensors = cache.rows(queries.latest_readings, selection, as_of.reference)
     anomalies = cache.frame(queries.anomaly_marks, selection)
     totals = {r["is_current"]: r for r in cache.rows(queries.totals, selection)}
-    _figures(cache, selection, totals, sensors)
+    _figures(cache, selection, totals, sensors, as_of)
     st.markdown("##### Latest reading of every sensor")
     flagged = (
         {}
@@ -51,7 +50,11 @@ def render(cache: QueryCache, view: View, as_of: AsOf) -> None:
 
 
 def _figures(
-    cache: QueryCache, selection: Selection, totals: dict[bool, Any], sensors: list[Any]
+    cache: QueryCache,
+    selection: Selection,
+    totals: dict[bool, Any],
+    sensors: list[Any],
+    as_of: AsOf,
 ) -> None:
     flagged = {r["is_current"]: r["anomalies"] for r in cache.rows(queries.ml_totals, selection)}
     now, before = totals.get(True), totals.get(False)
@@ -77,12 +80,15 @@ def _figures(
             change(readings, before and before["readings"]),
             "off",
         )
-        _metric(
-            "Readings/s",
-            theme.short(per_second),
-            change(per_second, before and rate(before, before["readings"], selection.start)),
-            "off",
-        )
+        if as_of.is_stale and not as_of.is_recorded:
+            _metric("Readings/s", "0", "nothing comes", "inverse")
+        else:
+            _metric(
+                "Readings/s",
+                theme.short(per_second),
+                change(per_second, before and rate(before, before["readings"], selection.start)),
+                "off",
+            )
         _metric(
             "Anomalies",
             theme.short(anomalies),
@@ -98,21 +104,29 @@ def _figures(
             f"{silent} silent" if silent else None,
             "off",
         )
-        _metric(
-            "Locations",
-            str(now["locations"]) if now else "0",
-            more(now, before),
-            "off",
-        )
+        _rejected(cache, selection, as_of)
 
 
-def more(now: dict[str, Any] | None, before: dict[str, Any] | None) -> str | None:
-    """Return how many locations came or went, None where nothing changed."""
-    difference = now["locations"] - before["locations"] if now and before else 0
-    return f"{difference:+d}" if difference else None
+def _rejected(cache: QueryCache, selection: Selection, as_of: AsOf) -> None:
+    since = as_of.now - timedelta(seconds=selection.seconds)
+    reasons = cache.rows(health_queries.rejected_since, since)
+    commonest = reasons[0]["reason_code"].replace("_", " ") if reasons else None
+    _metric(
+        "Rejected",
+        theme.short(sum(row["messages"] for row in reasons)),
+        commonest,
+        "inverse",
+        "Messages that are no readings, in whole hours. Below: the commonest reason.",
+    )
 
 
-def _metric(label: str, value: str, delta: str | None = None, colour: Any = "normal") -> None:
+def _metric(
+    label: str,
+    value: str,
+    delta: str | None = None,
+    colour: Any = "normal",
+    about: str = "Below: the change against the range of the same length before.",
+) -> None:
     st.metric(
         label,
         value,
@@ -120,8 +134,8 @@ def _metric(label: str, value: str, delta: str | None = None, colour: Any = "nor
         delta_color=colour,
         border=True,
         height="stretch",
-        delta_arrow="off" if colour == "off" else "auto",
-        help="Below: the change against the range of the same length before." if delta else None,
+        delta_arrow="auto" if delta and delta[0] in "+-" and colour != "off" else "off",
+        help=about if delta else None,
     )
 
 
@@ -191,7 +205,7 @@ def _cell(newest: dict[str, Any] | None, last_anomaly: Any, end: Any) -> str:
     if newest is None:
         return '<td class="absent"></td>'
     state, colour = "", theme.colour(newest["sensor_type"])
-    if newest["timestamp"] < end - SILENT_AFTER:
+    if not newest["is_active"]:
         state, colour = "silent", theme.QUIET
     elif newest["anomaly"] or (last_anomaly and last_anomaly > end - ANOMALOUS_FOR):
         state, colour = "anomalous", theme.ANOMALY

@@ -19,7 +19,7 @@ import pandas as pd
 
 from db import dashboard as queries
 from db.connection import Database, DatabaseUnavailable
-from db.selecting import TEN_MINUTES, Rows, Selection, ten_minutes
+from db.selecting import TEN_MINUTES, Rows, Selection, TablesMissing, ten_minutes
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +69,11 @@ class AsOf:
             return self.now
         return self.newest + timedelta(seconds=1)
 
+    @property
+    def reference(self) -> datetime:
+        """What silence is measured against: now, or in a recording the end of the data."""
+        return self.end if self.is_recorded else self.now
+
     def selection(
         self, minutes: int, location: str | None = None, sensor_type: str | None = None
     ) -> Selection:
@@ -112,6 +117,7 @@ class QueryCache:
         self._as_of: AsOf | None = None
         self._asked_at = -math.inf
         self.problem: str | None = None
+        self.tables_are_missing = False
 
     def rows(self, query: Callable[..., Rows], *arguments: Any) -> Rows:
         """Return the rows of a query; the last known ones while the database is down."""
@@ -213,3 +219,4 @@ class QueryCache:
             else:
                 log.warning("database_unavailable problem=%s", text)
         self.problem = text
+        self.tables_are_missing = isinstance(problem, TablesMissing)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import streamlit as st
 
 from dashboard_tabs import theme
 from dashboard_tabs.queries import AsOf, QueryCache
 from db import health as health_queries
+
+# After a day a loss is told on Pipeline Health alone.
+LOSS_IS_NEWS_FOR = timedelta(days=1)
 
 FIRST_STEPS = """
 Nothing has been stored yet. This page fills by itself once readings arrive; each line in a terminal
@@ -23,16 +28,17 @@ python ml_detector.py
 
 def banner(cache: QueryCache, as_of: AsOf | None) -> None:
     """Say that the database is away, and since when; nothing while it answers."""
-    if cache.problem is None:
-        return
+    if cache.problem is None or (cache.tables_are_missing and as_of is None):
+        return  # where there were never any tables, the first steps are what helps
     since = cache.last_answer
     known = (
         f"What you see was last known at {since:%H:%M:%S} UTC."
         if as_of is not None and since is not None
         else "Nothing is known yet."
     )
+    what = "The tables are gone" if cache.tables_are_missing else "The database does not answer"
     st.warning(
-        f"**The database does not answer.** {known} This page tries again by itself."
+        f"**{what}.** {known} This page tries again by itself."
         f"\n\n`{cache.problem.replace('`', '')}`",
         icon=":material/cloud_off:",
     )
@@ -53,8 +59,15 @@ def empty(cache: QueryCache) -> None:
     )
 
 
-def notice(as_of: AsOf) -> None:
-    """Say that the data are a recording or have stopped coming; nothing while they are live."""
+def notice(cache: QueryCache, as_of: AsOf) -> None:
+    """Say that the data are a recording, have stopped coming, or are not whole."""
+    for lost in cache.rows(health_queries.lost_messages):
+        if as_of.now - lost["noticed_at"] < LOSS_IS_NEWS_FOR:
+            st.error(
+                f"{lost['consumer_group']} lost {theme.short(lost['messages'])} messages, which are"
+                f" in no table ({lost['reason']}). More on the tab Pipeline Health.",
+                icon=":material/delete_history:",
+            )
     if as_of.newest is None or as_of.stored is None:
         return
     if as_of.is_recorded:

@@ -41,8 +41,8 @@ def by_service(cache: QueryCache) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def render(cache: QueryCache, as_of: AsOf, is_paused: bool = False) -> None:
-    """Draw the strip."""
+def render(cache: QueryCache, as_of: AsOf, refresh_seconds: float | None) -> None:
+    """Draw the strip; ``refresh_seconds`` is None while the page is paused."""
     found = by_service(cache)
     cells = [_service_cell(service, rows) for service, rows in found.items()]
     consumers, detectors = found["consumer"], found["ml_detector"]
@@ -56,13 +56,21 @@ def render(cache: QueryCache, as_of: AsOf, is_paused: bool = False) -> None:
         _fact(theme.short(lag), "readings behind"),
         _fact("–" if latency is None else f"{theme.short(latency, 0)} ms", "sent → stored, p99"),
         _fact(theme.short(flagged) if detectors else "–", "anomalies in 15 min"),
-        # In one place whether it is paused or not: pausing moves nothing.
-        _fact(
-            "–" if data_age is None else theme.age(data_age),
-            f"old, {'paused' if is_paused else 'as of'} {as_of.now:%H:%M:%S}",
-        ),
+        _age_cell(data_age, as_of, refresh_seconds),
     ]
-    st.html(f'{theme.STYLE}<div class="strip" role="status">{"".join(cells)}</div>')
+    # Once two refreshes have failed to come, the page itself says so: whatever does not answer,
+    # the browser's own clock goes on.
+    live = f'live" style="--doubt: {2 * refresh_seconds:g}s' if refresh_seconds else "paused"
+    st.html(f'{theme.STYLE}<div class="strip {live}" role="status">{"".join(cells)}</div>')
+
+
+def _age_cell(data_age: float | None, as_of: AsOf, refresh_seconds: float | None) -> str:
+    value = "–" if data_age is None else theme.text(theme.age(data_age))
+    if data_age is not None and data_age < 120 and refresh_seconds:
+        value = f'<span class="ticking" style="--from: {data_age:.0f}"></span>'
+    # In one place whether it is paused or not: pausing moves nothing.
+    about = f"old, {'as of' if refresh_seconds else 'paused'} {as_of.now:%H:%M:%S}"
+    return f'<div class="age"><b>{value}</b><small>{about}</small></div>'
 
 
 def _service_cell(service: str, rows: list[dict[str, Any]]) -> str:

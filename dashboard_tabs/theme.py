@@ -40,6 +40,15 @@ STYLE = f"""
   background: color-mix(in srgb, currentColor 3%, transparent); font-size: .86rem}}
 .strip small, .grid small {{display: block; opacity: .65; font-size: .74rem; white-space: nowrap}}
 .strip b {{font-weight: 600; font-variant-numeric: tabular-nums}}
+/* Escaped: a style that holds what looks like a tag is taken out of the page. */
+@property --seconds {{syntax: "\\3C integer\\3E"; inherits: false; initial-value: 0}}
+@keyframes older {{from {{--seconds: 0}} to {{--seconds: 86400}}}}
+@keyframes doubtful {{to {{background-color: {WARNING}}}}}
+@keyframes amber {{to {{color: {WARNING}; border-color: {WARNING}}}}}
+.ticking::before {{counter-reset: seconds var(--seconds); content: counter(seconds) " s";
+  animation: older 86400s linear calc(-1s * var(--from))}}
+.live .dot.good {{animation: doubtful 1ms linear var(--doubt) forwards}}
+.live .age {{animation: amber 1ms linear var(--doubt) forwards}}
 .dot {{display: inline-block; width: .55rem; height: .55rem; border-radius: 50%;
   margin-right: .4rem; vertical-align: .03rem}}
 .good {{background: {GOOD}}} .warning {{background: {WARNING}}}

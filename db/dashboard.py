@@ -58,13 +58,15 @@ def ml_totals(database: Database, selection: Selection) -> Rows:
     return fetch(database, SQL["ml_totals"], selection.parameters)
 
 
-def latest_readings(database: Database, selection: Selection) -> Rows:
+def latest_readings(database: Database, selection: Selection, now: datetime) -> Rows:
     """Return of each location and type the newest sensor's last 30 values at most.
 
-    ``sensors`` says how many there are, ``active`` how many of them spoke in the last minute. One
-    that has fallen silent is not among the newest readings, but in the table ``sensors``.
+    ``sensors`` says how many there are, ``active`` how many are not silent at ``now``: they spoke
+    in the last minute, or in the last three of their own usual intervals. One that has fallen
+    silent is not among the newest readings, but in the table ``sensors``.
     """
-    return fetch(database, SQL["latest_readings"], selection.parameters | {"newest": MAX_NEWEST})
+    at = {"newest": MAX_NEWEST, "now": now}
+    return fetch(database, SQL["latest_readings"], selection.parameters | at)
 
 
 def units(database: Database) -> Rows:

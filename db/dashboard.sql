@@ -51,10 +51,14 @@ WITH newest_first AS (
         SELECT FROM recent r WHERE (r.location, r.sensor_type, r.sensor_id)
             = (s.location, s.sensor_type, s.sensor_id)
     )
+), judged AS (
+    SELECT known.*, known.timestamp >= %(now)s::timestamp
+        - make_interval(secs => greatest(60, 3 * coalesce(interval_seconds, 0))) AS is_active
+    FROM known LEFT JOIN sensors USING (location, sensor_type, sensor_id)
 )
 SELECT DISTINCT ON (location, sensor_type) *, count(*) OVER place AS sensors,
-    count(*) FILTER (WHERE timestamp > %(end)s::timestamp - interval '60 s') OVER place AS active
-FROM known
+    count(*) FILTER (WHERE is_active) OVER place AS active
+FROM judged
 WHERE (%(location)s::text IS NULL OR location = %(location)s)
     AND (%(sensor_type)s::text IS NULL OR sensor_type = %(sensor_type)s)
 WINDOW place AS (PARTITION BY location, sensor_type)

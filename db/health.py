@@ -5,6 +5,8 @@ Each returns rows as dictionaries. Times are naive datetimes in UTC, as in the t
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from db.connection import Database
 from db.selecting import Rows, fetch
 from db.statements import statements
@@ -31,6 +33,11 @@ def dead_letters(database: Database, most: int = NEWEST_DEAD_LETTERS) -> Rows:
 def dead_letter_total(database: Database) -> Rows:
     """Return how many messages were rejected, and how many of them only counted."""
     return fetch(database, SQL["dead_letter_total"])
+
+
+def rejected_since(database: Database, since: datetime) -> Rows:
+    """Return how many messages were rejected for each reason since a time, the commonest first."""
+    return fetch(database, SQL["rejected_since"], {"since": since})
 
 
 def lost_messages(database: Database) -> Rows:

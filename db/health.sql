@@ -33,6 +33,11 @@ SELECT coalesce(sum(kept + counted_only), 0)::float AS rejected,
     coalesce(sum(counted_only), 0)::float AS counted_only
 FROM dead_letter_counts
 
+-- name: rejected_since
+-- Counted by the hour: those of the hour in which the time lies, too.
+SELECT reason_code, sum(kept + counted_only)::float AS messages FROM dead_letter_counts
+WHERE hour >= date_trunc('hour', %(since)s::timestamp) GROUP BY 1 ORDER BY 2 DESC LIMIT 20
+
 -- name: lost_messages
 -- A row a service; the first few of its gaps, newest first.
 SELECT consumer_group, sum(last_offset - first_offset + 1)::float AS messages, max(noticed_at) AS noticed_at,

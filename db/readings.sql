@@ -18,13 +18,19 @@ WHERE source_id = %(source)s AND log_offset >= %(first)s AND log_offset < %(stor
 ORDER BY log_offset LIMIT 1 OFFSET %(rows)s
 
 -- name: note_sensors
-INSERT INTO sensors AS s (sensor_id, sensor_type, location, value, timestamp, anomaly, unit)
-SELECT DISTINCT ON (location, sensor_type, sensor_id) sensor_id, sensor_type, location, value, timestamp, anomaly, unit
+INSERT INTO sensors AS s (sensor_id, sensor_type, location, value, timestamp, anomaly, unit, interval_seconds)
+SELECT DISTINCT ON (location, sensor_type, sensor_id) sensor_id, sensor_type, location, value, timestamp, anomaly, unit,
+    extract(epoch FROM timestamp - min(timestamp) OVER series) / nullif(count(*) OVER series - 1, 0)
 FROM sensor_readings
 WHERE source_id = %(source)s AND log_offset >= %(first)s AND log_offset < %(end)s
+WINDOW series AS (PARTITION BY location, sensor_type, sensor_id)
 ORDER BY location, sensor_type, sensor_id, timestamp DESC
 ON CONFLICT ON CONSTRAINT sensors_pkey DO UPDATE SET value = EXCLUDED.value, timestamp = EXCLUDED.timestamp,
     anomaly = EXCLUDED.anomaly, unit = EXCLUDED.unit,
+    -- Followed slowly, and by at most three times itself: one silence is no new habit.
+    interval_seconds = coalesce(0.7 * s.interval_seconds, 0) + CASE WHEN s.interval_seconds IS NULL THEN 1 ELSE 0.3 END
+        * least(3 * s.interval_seconds,
+            coalesce(EXCLUDED.interval_seconds, extract(epoch FROM EXCLUDED.timestamp - s.timestamp))),
     updated_at = EXCLUDED.updated_at
 WHERE EXCLUDED.timestamp > s.timestamp
 

@@ -123,6 +123,7 @@ CREATE TABLE IF NOT EXISTS sensors (
     timestamp    TIMESTAMP NOT NULL,
     anomaly      BOOLEAN NOT NULL,
     unit         VARCHAR(20) NOT NULL,
+    interval_seconds REAL,
     updated_at   TIMESTAMP NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
     -- A series: one device may measure several quantities, two places may use one name.
     CONSTRAINT sensors_pkey PRIMARY KEY (location, sensor_type, sensor_id)
@@ -136,6 +137,8 @@ COMMENT ON COLUMN sensors.value IS 'Last known value in unit.';
 COMMENT ON COLUMN sensors.timestamp IS 'Event time of that value, UTC.';
 COMMENT ON COLUMN sensors.anomaly IS 'Rule-based flag of that reading.';
 COMMENT ON COLUMN sensors.unit IS 'Unit of value; may be empty.';
+COMMENT ON COLUMN sensors.interval_seconds IS
+    'How long it usually is from one reading to the next, event time, seconds; NULL until there are two.';
 COMMENT ON COLUMN sensors.updated_at IS 'When the row was last written, UTC.';
 
 CREATE TABLE IF NOT EXISTS noted_offsets (

@@ -7,12 +7,17 @@ from datetime import date, datetime, timedelta
 from math import ceil
 from typing import Any
 
-from psycopg2.errors import InsufficientPrivilege, UndefinedTable
+from psycopg2.errors import InsufficientPrivilege, UndefinedFunction, UndefinedTable
 from psycopg2.extras import RealDictCursor
 
 from db.connection import Database, DatabaseUnavailable
 
 Rows = list[dict[str, Any]]
+
+
+class TablesMissing(DatabaseUnavailable):
+    """The database answers, and nobody has made the tables in it yet."""
+
 
 # What a chart can show.
 MAX_POINTS = 150
@@ -88,9 +93,8 @@ def fetch(database: Database, statement: str, parameters: dict[str, Any] | None 
         try:
             rows.execute(_LIMITS)
             rows.execute(statement, parameters)
-        except (UndefinedTable, InsufficientPrivilege) as problem:
-            text = "the tables are not there yet: start any service"
-            raise DatabaseUnavailable(text) from problem
+        except (UndefinedTable, UndefinedFunction, InsufficientPrivilege) as problem:
+            raise TablesMissing("the tables are not there yet") from problem
         return [dict(row) for row in rows.fetchall()]
 
 

@@ -8,6 +8,7 @@ import urllib.request
 from datetime import UTC, datetime
 from urllib.parse import quote
 
+import psutil
 import psycopg2
 import pytest
 
@@ -172,6 +173,37 @@ def test_it_recovers_from_a_restart_of_the_database_without_a_reload(
     postgres_of_its_own.start()
     banner.wait_for(state="hidden", timeout=2 * REFRESH_MS)
     assert page.locator(".grid td b").count() > 0
+
+
+def test_while_nothing_answers_the_page_grows_old_before_your_eyes(
+    page, address, postgres_of_its_own, database_url
+):
+    beat = "UPDATE service_status SET updated_at = clock_timestamp() AT TIME ZONE 'UTC'"
+    store(database_url, (beat, None))
+    page.goto(f"{address}/?refresh=5s")
+    page.locator(".dot.good").wait_for(timeout=REFRESH_MS)
+    style = "each => getComputedStyle(document.querySelector(each)).{}"
+    fresh = page.evaluate(style.format("color"), ".strip .age")
+    postgres = psutil.Process(postgres_of_its_own.pid)
+    family = [postgres, *postgres.children(recursive=True)]
+    for process in family:
+        process.suspend()
+    try:
+        page.wait_for_function(
+            "fresh => getComputedStyle(document.querySelector('.strip .age')).color !== fresh",
+            arg=fresh,
+            timeout=2 * REFRESH_MS,
+        )
+        good = page.evaluate(style.format("backgroundColor"), ".strip .dot.good")
+        assert good == "rgb(199, 119, 0)"  # amber, too
+    finally:
+        for process in family:
+            process.resume()
+    page.wait_for_function(
+        "fresh => getComputedStyle(document.querySelector('.strip .age')).color === fresh",
+        arg=fresh,
+        timeout=2 * REFRESH_MS,
+    )
 
 
 def refreshed(page):

@@ -243,7 +243,8 @@ def test_without_a_database_there_is_a_calm_banner(open_tab, monkeypatch):
 
 def test_a_database_without_tables_is_told_apart(open_tab, postgres, monkeypatch):
     monkeypatch.setenv("DATABASE_URL", postgres())
-    assert "start any service" in shown(open_tab())
+    text = shown(open_tab())
+    assert "python consumer.py" in text and "does not answer" not in text
 
 
 def test_where_everything_is_rejected_the_first_page_says_why(open_tab, query):
@@ -281,7 +282,7 @@ def test_every_statement_of_the_page_is_bounded(database_url, store):
     arguments = {
         "selection": selection,
         "series": ("Lab", "temperature", "t-1"),
-        "around": end,
+        **{"around": end, "now": end, "since": end},
         "location": None,
     }
     with Database(database_url, "test", read_only=True) as database:
@@ -312,7 +313,7 @@ def test_one_device_with_two_quantities_at_two_places_is_four_series(database, q
     )
     end = now().replace(tzinfo=None)
     selection = Selection(end - timedelta(minutes=15), end)
-    cells = queries.latest_readings(database, selection)
+    cells = queries.latest_readings(database, selection, end)
     assert {(row["location"], row["sensor_type"]) for row in cells} == {
         *(("Hall", "CO"), ("Hall", "temperature")),
         *(("Lab", "CO"), ("Lab", "temperature"), ("Lab", "co2")),
@@ -374,3 +375,53 @@ def test_the_measurement_of_every_statement_runs(postgres, capsys):
     main(["--rows", "1000", "--no-tabs", "--url", postgres()])  # how fast, is not asked here
     measured = capsys.readouterr().out
     assert all(f" {query.__name__} " in measured for query in STATEMENTS)
+
+
+def test_a_sensor_is_silent_by_its_own_usual_interval_and_against_now(database, query, store):
+    store(now())
+    end = now().replace(tzinfo=None)
+    query(
+        "INSERT INTO sensors (sensor_id, sensor_type, location, value, timestamp, anomaly, unit,"
+        " interval_seconds) SELECT 's-' || i, 'level', 'Tank', 1, %s - make_interval(mins => age),"
+        " false, 'm', 600 FROM unnest(ARRAY[9, 25, 31]) WITH ORDINALITY AS ages (age, i)",
+        end,
+    )
+    selection = Selection(end - timedelta(minutes=60), end)
+
+    def active(at):
+        rows = queries.latest_readings(database, selection, at)
+        return {(r["location"], r["sensor_type"]): (r["active"], r["sensors"]) for r in rows}
+
+    assert active(end)["Tank", "level"] == (2, 3)
+    assert active(end)["Lab", "temperature"] == (1, 1)
+    later = active(end + timedelta(hours=1))
+    assert {active for active, _ in later.values()} == {0}
+
+
+def test_after_a_halt_nothing_is_active_and_nothing_comes_a_second(open_tab, store, query):
+    store(now() - timedelta(minutes=30))
+    query("UPDATE sensor_readings SET created_at = timestamp")
+    figures = {metric.label: metric.value for metric in open_tab().metric}
+    assert figures["Active sensors"].startswith("0 of")
+    assert figures["Readings/s"] == "0"
+
+
+def test_rejected_messages_are_a_figure_with_the_commonest_reason(open_tab, store, query):
+    store(now())
+    query(
+        "INSERT INTO dead_letter_counts SELECT 1, now() AT TIME ZONE 'UTC', reason, n, 0"
+        " FROM (VALUES ('not_json', 3), ('missing_field', 40)) AS counts (reason, n)"
+    )
+    (figure,) = (metric for metric in open_tab().metric if metric.label == "Rejected")
+    assert (figure.value, figure.delta) == ("43", "missing field")
+
+
+@pytest.mark.parametrize(("days_ago", "told"), [(0, True), (2, False)])
+def test_lost_messages_are_told_on_every_tab_for_a_day(open_tab, store, query, days_ago, told):
+    store(now())
+    query(
+        "INSERT INTO lost_messages (consumer_group, source_id, first_offset, last_offset, reason,"
+        " noticed_at) VALUES ('consumer', 1, 10, 29, 'deleted', %s)",
+        (now() - timedelta(days=days_ago)).replace(tzinfo=None),
+    )
+    assert ("consumer lost 20 messages" in shown(open_tab())) is told

@@ -312,6 +312,7 @@ def sensor(**changes):
         "anomaly": False,
         "sensors": 1,
         "active": 1,
+        "is_active": True,
     } | changes
 
 
@@ -322,7 +323,7 @@ def sensor(**changes):
         ([sensor(anomaly=True)], {}, 'class="anomalous"'),
         ([sensor()], {("Lab", "co2"): START}, 'class="anomalous"'),
         ([sensor()], {("Lab", "co2"): START - timedelta(minutes=5)}, 'class=""'),
-        ([sensor(timestamp=START - timedelta(minutes=5))], {}, 'class="silent"'),
+        ([sensor(is_active=False)], {}, 'class="silent"'),
         ([sensor(sensors=2)], {}, "2 sensors"),
         ([sensor(), sensor(location="Hall", sensor_type="x")], {}, 'class="absent"'),
     ],

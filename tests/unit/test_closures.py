@@ -12,10 +12,10 @@ from tests.conftest import CHECKOUT
 
 CEILINGS = {
     "producer": 3_423,
-    "consumer": 4_056,
+    "consumer": 4_062,
     "stream_processor": 4_390,
     "ml_detector": 3_848,
-    "dashboard": 3_774,
+    "dashboard": 3_847,
 }
 
 
