@@ -19,10 +19,17 @@ from broker.reader import PartitionBatch, TopicReader
 from config import load_settings_or_exit
 from db import aggregates, kept_settings, partials
 from db.connection import Cursor
-from db.offsets import Position
+from db.offsets import Position, load
 from pipeline.decoding import Readings, decode_batch
 from pipeline.settings import WindowRules
-from pipeline.windows import PartitionWindows, WindowKey
+from pipeline.windows import (
+    BEFORE_ALL,
+    PartitionWindows,
+    Progress,
+    WindowKey,
+    common_watermark,
+    leader_of_idle,
+)
 from service.cli import service_parser
 from service.correlating import BackgroundCorrelator
 from service.runner import run_service, running
@@ -57,6 +64,12 @@ class Changes:
         Pages of sensor_aggregates to bring up to date.
     is_tick, has_messages : bool
         Whether windows are closed then, and whether there is anything new in it.
+    ends, ends_before : dict
+        Where the broker says that the partitions end, asked now and at the tick before.
+    watermark_us, final_until_us : int or None
+        Up to when all partitions are complete then, and all windows final.
+    leader : int or None
+        The partition whose watermark goes on, if all are idle.
     moves : dict
         Where the partitions stand then.
     readings, late_readings : int
@@ -69,6 +82,11 @@ class Changes:
     forgotten: list[partials.Page] = field(default_factory=list)
     late: bytes = b""
     rows: list[aggregates.Page] = field(default_factory=list)
+    ends: dict[int, int] = field(default_factory=dict)
+    ends_before: dict[int, int] = field(default_factory=dict)
+    watermark_us: int | None = None
+    final_until_us: int | None = None
+    leader: int | None = None
     moves: dict[int, Position] = field(default_factory=dict)
     readings: int = 0
     late_readings: int = 0
@@ -81,15 +99,20 @@ class AggregateWindows:
         self.rules = rules
         self.windows: dict[int, PartitionWindows] = {}
         self.next_offsets: dict[int, int] = {}
-        # Monotonic time of the last message, or idle step, of each partition at its end.
-        self.idle_since_s: dict[int, float] = {}
-        self.final: set[WindowKey] = set()
+        # Monotonic time since when each partition has been at its end.
+        self.silent_since_s: dict[int, float] = {}
+        self.idle: set[int] = set()
+        self.ends: dict[int, int] = {}
         self.ticked_s = 0.0
+        self.has_more_to_close = False
         self.has_settled = False
         self.is_length_kept = False
         self.watermark_us: int | None = None
-        # All windows that end by then were final in the transaction before.
+        self.leader: int | None = None
+        # All windows that end by then are final in the database: their state may go.
         self.final_until_us: int | None = None
+        # All windows that end by then are final, or about to be: their readings are late.
+        self.late_until_us = BEFORE_ALL
         self.late = 0
 
     def start(
@@ -100,23 +123,29 @@ class AggregateWindows:
         self.is_length_kept = False
         self.reader = reader
         self.sources = sources
-        self.final_until_us = None  # the transaction that said so may have failed
         for p, position in at.items():
             stored = partials.load(tx, sources[p])
             self.windows[p] = PartitionWindows(self.rules, position.watermark_us, stored)
             self.next_offsets[p] = position.next_offset
-            self.idle_since_s.pop(p, None)
+            self._note_heard(p)
 
     def retain(self, partitions: set[int]) -> None:
         """Forget the windows of partitions that others have now."""
-        for state in (self.windows, self.next_offsets, self.idle_since_s):
+        for state in (self.windows, self.next_offsets, self.silent_since_s):
             for p in state.keys() - partitions:
                 del state[p]
+        self.idle &= partitions
+
+    def _note_heard(self, partition: int) -> None:
+        self.silent_since_s.pop(partition, None)
+        self.idle.discard(partition)
 
     def is_due(self, batches: Sequence[PartitionBatch]) -> bool:
         """Return whether messages have come, or time has passed."""
-        has_ticked = time.monotonic() - self.ticked_s > TICK_SECONDS
-        return bool(batches) or (has_ticked and bool(self.windows))
+        return bool(batches) or (self._has_ticked() and bool(self.windows))
+
+    def _has_ticked(self) -> bool:
+        return self.has_more_to_close or time.monotonic() - self.ticked_s > TICK_SECONDS
 
     def prepare(self, batch: PartitionBatch) -> DecodedBatch:
         """Decode the messages of one partition; what is no reading is the consumer's business."""
@@ -125,7 +154,7 @@ class AggregateWindows:
     def compute(self, work: Sequence[DecodedBatch]) -> Changes:
         """Aggregate one poll, in memory; once a second also let time pass."""
         now_s = time.monotonic()
-        changes = Changes(is_tick=now_s - self.ticked_s > TICK_SECONDS)
+        changes = Changes(is_tick=self._has_ticked())
         changed = set().union(*(self._add(each, changes, now_s) for each in work))
         changes.rows = aggregates.to_pages(changed, self.rules.window_us)
         moved = {each.batch.partition for each in work}
@@ -133,17 +162,18 @@ class AggregateWindows:
         if changes.is_tick:
             changes.has_messages = any(len(each.batch) for each in work)
             changes.forgotten = self._forget()
-            moved |= self._advance_idle(now_s)
-            self.ticked_s = now_s
+            moved |= self._let_time_pass(changes, now_s)
         for p in moved:
-            changes.moves[p] = Position(self.next_offsets[p], self.windows[p].watermark_us)
+            changes.moves[p] = Position(
+                self.next_offsets[p], self.windows[p].watermark_us, p in self.idle
+            )
         return changes
 
     def _add(self, prepared: DecodedBatch, changes: Changes, now_s: float) -> set[WindowKey]:
         """Add the readings of one partition; return the windows they are in."""
         batch, decoded, source_id = *prepared, self.sources[prepared.batch.partition]
         appended_us = batch.timestamp_ms[decoded.position] * 1000
-        changed, late = self.windows[batch.partition].add(decoded, self.final, appended_us)
+        changed, late = self.windows[batch.partition].add(decoded, self.late_until_us, appended_us)
         changes.saved += partials.to_pages(source_id, changed)
         changes.late += partials.to_late_rows(
             source_id, batch.offsets, decoded, late, self.rules.window_us
@@ -151,9 +181,10 @@ class AggregateWindows:
         changes.readings += len(decoded)
         changes.late_readings += len(late.rows)
         self.next_offsets[batch.partition] = batch.next_offset
-        self.idle_since_s.pop(batch.partition, None)
+        if len(batch) or not batch.is_at_end:
+            self._note_heard(batch.partition)
         if batch.is_at_end:
-            self.idle_since_s[batch.partition] = now_s
+            self.silent_since_s.setdefault(batch.partition, now_s)
         return set(changed)
 
     def _forget(self) -> list[partials.Page]:
@@ -166,16 +197,22 @@ class AggregateWindows:
             for page in partials.key_pages(self.sources[p], state.forget(self.final_until_us))
         ]
 
-    def _advance_idle(self, now_s: float) -> set[int]:
-        """Move the watermarks of partitions at their end on by the time that has passed."""
-        idle = set(self.idle_since_s)
-        ends = self.reader.end_offsets(idle) if idle else {}
-        for p in idle:
-            if ends[p] <= self.next_offsets[p]:  # else something has just come
-                elapsed_s = now_s - self.idle_since_s[p]
-                self.windows[p].advance_idle(int(elapsed_s * 1_000_000))
-            self.idle_since_s[p] = now_s
-        return idle
+    def _let_time_pass(self, changes: Changes, now_s: float) -> set[int]:
+        """See which partitions are idle; return those of which that is news."""
+        changes.ends_before, changes.ends = self.ends, self.reader.end_offsets(self.sources)
+        self.ends = changes.ends
+        silent = {
+            p
+            for p, since_s in self.silent_since_s.items()
+            if now_s - since_s >= self.rules.idle_after_seconds
+            and changes.ends[p] <= self.next_offsets[p]
+        }
+        moved, self.idle = silent ^ self.idle, silent
+        if self.leader in self.windows and self.leader in self.idle:
+            self.windows[self.leader].advance_idle(int((now_s - self.ticked_s) * 1_000_000))
+            moved.add(self.leader)
+        self.ticked_s = now_s
+        return moved
 
     def store(self, tx: Cursor, changes: Changes) -> dict[int, Position]:
         """Write what has changed, and close windows once a second."""
@@ -186,28 +223,44 @@ class AggregateWindows:
         try:
             aggregates.refine(tx, changes.rows)
         except aggregates.WindowFinal as problem:
-            self.final |= problem.keys  # on the next try their readings are late
+            # On the next try these readings are late.
+            self.late_until_us = max(self.late_until_us, problem.until_us)
             raise
         if changes.is_tick:
             partials.delete(tx, changes.forgotten)
-            marked = self._close_windows(tx)
+            marked = self._close_windows(tx, changes)
             self.has_settled = marked == 0 and not changes.has_messages
+            self.has_more_to_close = marked >= aggregates.MAX_CLOSED_ROWS
         return changes.moves
 
-    def _close_windows(self, tx: Cursor) -> int:
-        """Close and finalize what all partitions' watermarks, as stored, have passed; count it."""
-        self.watermark_us = aggregates.watermark(tx, GROUP, list(self.sources.values()))
-        if self.watermark_us is None:
+    def _close_windows(self, tx: Cursor, changes: Changes) -> int:
+        """Close and finalize what all partitions, as stored, have passed; count it."""
+        stored = load(tx, GROUP, list(self.sources.values()))
+        if len(stored) < len(self.sources):
+            return 0  # some have not been begun
+        progress = [self._progress(p, stored[s], changes) for p, s in self.sources.items()]
+        changes.watermark_us = common_watermark(progress)
+        if (leader := leader_of_idle(progress)) is not None:
+            changes.leader = list(self.sources)[leader]
+        if changes.watermark_us is None:
             return 0
         lateness_us = self.rules.allowed_lateness_us
-        marked = aggregates.close_windows(tx, self.watermark_us, lateness_us)
-        self.final_until_us = aggregates.final_until(tx, self.watermark_us - lateness_us)
-        if marked >= aggregates.MAX_CLOSED_ROWS:
-            self.ticked_s = 0.0  # there are more: at once
+        marked = aggregates.close_windows(tx, changes.watermark_us, lateness_us)
+        changes.final_until_us = aggregates.final_until(tx, changes.watermark_us - lateness_us)
         return marked
 
+    def _progress(self, partition: int, at: Position, changes: Changes) -> Progress:
+        end = changes.ends[partition]
+        is_idle = at.is_idle and at.next_offset >= end
+        is_at_end = at.next_offset >= changes.ends_before.get(partition, end)
+        return Progress(at.watermark_us, is_idle, is_at_end)
+
     def committed(self, changes: Changes) -> int:
-        """Count late readings; return the number of all."""
+        """Count late readings, and note what is final; return the number of all."""
+        if changes.is_tick:
+            self.watermark_us, self.leader = changes.watermark_us, changes.leader
+            self.final_until_us = changes.final_until_us
+            self.late_until_us = max(self.late_until_us, self.final_until_us or BEFORE_ALL)
         self.is_length_kept |= bool(changes.rows)
         self.late += changes.late_readings
         return changes.readings

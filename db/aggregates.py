@@ -22,11 +22,11 @@ Page = dict[str, Any]
 
 
 class WindowFinal(StaleCheckpoint):
-    """Readings arrived for windows that have become final meanwhile; ``keys`` says which."""
+    """Readings arrived for windows that are final; so all are that end by ``until_us``."""
 
-    def __init__(self, keys: set[WindowKey]) -> None:
-        super().__init__(f"final_windows={len(keys)}")
-        self.keys = keys
+    def __init__(self, until_us: int) -> None:
+        super().__init__(f"final_until={to_timestamp(until_us)}")
+        self.until_us = until_us
 
 
 def to_pages(keys: Iterable[WindowKey], window_us: int) -> list[Page]:
@@ -55,15 +55,15 @@ def refine(tx: Cursor, pages: Iterable[Page]) -> None:
     WindowFinal
         When some of the rows are final: the transaction must be rolled back.
     """
-    final: set[WindowKey] = set()
+    final: list[int] = []
     for page in pages:
         tx.execute(SQL["lock_rows"], page)
         tx.execute(SQL["sum_partials"], page)
         rows = tx.fetchall()
         tx.execute(SQL["write_rows"], _figures([row for row in rows if not row[4]]))
-        final |= {WindowKey(to_microseconds(row[1]), row[2], row[3]) for row in rows if row[4]}
+        final += [to_microseconds(row[1] + page["window"]) for row in rows if row[4]]
     if final:
-        raise WindowFinal(final)
+        raise WindowFinal(max(final))
 
 
 def _figures(rows: Sequence[tuple[Any, ...]]) -> dict[str, list[int]]:
@@ -77,19 +77,6 @@ def _figures(rows: Sequence[tuple[Any, ...]]) -> dict[str, list[int]]:
         for name, figure in zip(names, figures, strict=True):
             columns[name].append(figure)
     return columns
-
-
-def watermark(tx: Cursor, group: str, source_ids: Sequence[int]) -> int | None:
-    """Return the minimum watermark of all partitions, or None while one of them holds it back.
-
-    A partition that has never had a reading and stands at the end of its log holds nothing back.
-    """
-    tx.execute(
-        SQL["watermark"],
-        {"partitions": len(source_ids), "group": group, "source_ids": list(source_ids)},
-    )
-    (mark,) = tx.fetchone()
-    return None if mark is None else to_microseconds(mark)
 
 
 def close_windows(tx: Cursor, watermark_us: int, allowed_lateness_us: int) -> int:

@@ -28,11 +28,6 @@ FROM unnest(%(id)s::bigint[], %(mean)s::bigint[], %(stddev)s::bigint[], %(low)s:
     AS v (id, mean, stddev, low, high, readings, flagged, unusual)
 WHERE a.id = v.id
 
--- name: watermark
-SELECT CASE WHEN count(*) = %(partitions)s
-        AND bool_and(watermark IS NOT NULL OR coalesce(next_offset >= end_offset, false)) THEN min(watermark) END
-FROM stream_offsets WHERE consumer_group = %(group)s AND source_id = ANY(%(source_ids)s)
-
 -- name: close
 -- Rows that are being refined are left for the next time: waiting for them could deadlock. A place with two types
 -- is due to be correlated (db/correlations.py).

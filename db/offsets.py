@@ -17,10 +17,14 @@ SQL = statements(__file__)
 
 @dataclass(frozen=True)
 class Position:
-    """First offset not yet processed, and the watermark (us since the epoch) if there is one."""
+    """First offset not yet processed, the watermark (us since the epoch) if there is one.
+
+    ``is_idle``: its reader has seen it at its end for a while.
+    """
 
     next_offset: int
     watermark_us: int | None = None
+    is_idle: bool = False
 
 
 def register_sources(
@@ -31,6 +35,15 @@ def register_sources(
     tx.execute(SQL["register_sources"], identity | {"topic": topic, "partitions": partitions})
     tx.execute(SQL["sources"], identity)
     return dict(tx.fetchall())
+
+
+def load(tx: Cursor, group: str, source_ids: list[int]) -> dict[int, Position]:
+    """Return where a group stands in each of these sources that it has met."""
+    tx.execute(SQL["load"], {"group": group, "source_ids": source_ids})
+    return {
+        source_id: Position(offset, None if mark is None else to_microseconds(mark), is_idle)
+        for source_id, offset, mark, is_idle in tx.fetchall()
+    }
 
 
 class Checkpoint:
@@ -58,11 +71,9 @@ class Checkpoint:
         self._log_if_recreated(tx)
         mine = {"group": self.group, "source_ids": list(source_ids)}
         tx.execute(SQL["begin"], mine | {"first_offsets": list(first_offsets.values())})
-        tx.execute(SQL["load"], mine)
-        positions = {
-            source_ids[s]: Position(offset, None if mark is None else to_microseconds(mark))
-            for s, offset, mark in tx.fetchall()
-        }
+        tx.execute(SQL["wake"], mine)
+        found = load(tx, self.group, list(source_ids))
+        positions = {source_ids[s]: position for s, position in found.items()}
         self.next_offsets |= {p: position.next_offset for p, position in positions.items()}
         return positions
 
@@ -74,9 +85,8 @@ class Checkpoint:
 
     def stored(self, tx: Cursor) -> dict[int, int]:
         """Return where every partition of the topic stands, whoever reads it."""
-        partition = {source_id: p for p, source_id in self.source_ids.items()}
-        tx.execute(SQL["load"], {"group": self.group, "source_ids": list(partition)})
-        return {partition[s]: offset for s, offset, _ in tx.fetchall()}
+        at = load(tx, self.group, list(self.source_ids.values()))
+        return {p: at[s].next_offset for p, s in self.source_ids.items() if s in at}
 
     def lost_messages(self, tx: Cursor) -> int:
         """Return how many messages the service could never read."""
@@ -110,6 +120,7 @@ class Checkpoint:
                     "next": move.next_offset,
                     "end": end_offsets.get(partition),
                     "watermark": mark,
+                    "idle": move.is_idle,
                     "group": self.group,
                     "source": self.source_ids[partition],
                     "expected": expected,

@@ -12,8 +12,13 @@ SELECT %(group)s, source_id, first_offset
 FROM unnest(%(source_ids)s::int[], %(first_offsets)s::bigint[]) AS met (source_id, first_offset) ORDER BY source_id
 ON CONFLICT DO NOTHING
 
+-- name: wake
+-- Whoever reads a partition from now on has not seen it silent yet.
+UPDATE stream_offsets SET is_idle = false
+WHERE consumer_group = %(group)s AND source_id = ANY(%(source_ids)s::int[]) AND is_idle
+
 -- name: load
-SELECT source_id, next_offset, watermark FROM stream_offsets
+SELECT source_id, next_offset, watermark, is_idle FROM stream_offsets
 WHERE consumer_group = %(group)s AND source_id = ANY(%(source_ids)s::int[])
 
 -- name: recreated
@@ -26,7 +31,7 @@ WHERE s.source_id = ANY(%(now)s) AND NOT old.source_id = ANY(%(now)s)
 
 -- name: advance
 UPDATE stream_offsets SET next_offset = %(next)s, end_offset = greatest(%(end)s, %(next)s), watermark = %(watermark)s,
-    updated_at = clock_timestamp() AT TIME ZONE 'UTC'
+    is_idle = %(idle)s, updated_at = clock_timestamp() AT TIME ZONE 'UTC'
 WHERE consumer_group = %(group)s AND source_id = %(source)s AND next_offset = %(expected)s
 
 -- name: lost

@@ -50,6 +50,7 @@ CREATE TABLE IF NOT EXISTS stream_offsets (
     next_offset     BIGINT NOT NULL DEFAULT 0,
     end_offset      BIGINT,
     watermark       TIMESTAMP,
+    is_idle         BOOLEAN NOT NULL DEFAULT false,
     updated_at      TIMESTAMP NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
     CONSTRAINT stream_offsets_pkey PRIMARY KEY (consumer_group, source_id)
 );
@@ -61,6 +62,8 @@ COMMENT ON COLUMN stream_offsets.next_offset IS 'First offset not yet processed.
 COMMENT ON COLUMN stream_offsets.end_offset IS 'End of the log as last seen; lag = end_offset - next_offset.';
 COMMENT ON COLUMN stream_offsets.watermark IS
     'Stream processor: event time up to which the partition is believed complete; NULL before its first reading.';
+COMMENT ON COLUMN stream_offsets.is_idle IS
+    'Stream processor: its reader has seen the partition at its end for a while; it holds no window open.';
 COMMENT ON COLUMN stream_offsets.updated_at IS 'When the row last moved.';
 
 CREATE TABLE IF NOT EXISTS lost_messages (

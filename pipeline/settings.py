@@ -14,6 +14,7 @@ class WindowRules:
 
     window_seconds: Annotated[int, Meta(ge=1, le=86_400)] = 60
     allowed_lateness_seconds: Annotated[int, Meta(ge=0, le=604_800)] = 300
+    idle_after_seconds: Annotated[int, Meta(ge=1, le=86_400)] = 30
     out_of_orderness_seconds: Annotated[int, Meta(ge=0, le=86_400)] = 5
     baseline_windows: Annotated[int, Meta(ge=1, le=1000)] = 30
     correlation_windows: Annotated[int, Meta(ge=3, le=1000)] = 30

@@ -6,12 +6,12 @@ of hundredths, so no order, batching or merging of readings changes a digit.
 The watermark of a partition is the largest event time seen, but none later than when the broker
 had it, minus an allowance for disorder: a clock that runs ahead makes nobody else late. It never
 falls. A reading is late when the watermark before it had passed its window's end + allowed
-lateness.
+lateness, or when its window is final: ``common_watermark`` had passed that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import isqrt, sqrt
@@ -33,8 +33,59 @@ MIN_STDDEV_HUNDREDTHS = 1.0
 # Baselines do not reach further back than this, so that groups long silent can be let go.
 BASELINE_MAX_AGE_US = 7 * 86_400 * 1_000_000
 
-# Before the first reading nothing is late.
-_NO_WATERMARK = -(2**62)
+# One that goes on sending so far behind the furthest, and is read to its end, has a wrong clock.
+MAX_BEHIND_US = 3_600 * 1_000_000
+
+# Earlier than any time: before the first reading nothing is late.
+BEFORE_ALL = -(2**62)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far one partition is.
+
+    Attributes
+    ----------
+    watermark_us : int or None
+        None before its first reading.
+    is_idle : bool
+        It was silent for a while, and there is nothing in it to be read.
+    is_at_end : bool
+        What was in it a moment ago is read.
+    """
+
+    watermark_us: int | None
+    is_idle: bool
+    is_at_end: bool
+
+
+def common_watermark(partitions: Sequence[Progress]) -> int | None:
+    """Return up to when all partitions are believed complete; None while that is unknown.
+
+    The least watermark of those that hold windows open. An idle partition does not, whatever its
+    watermark says; nor does one with nothing left to read that is far behind the furthest (a clock
+    at 1970), or without any reading. If none does, the furthest counts.
+    """
+    marks = [p.watermark_us for p in partitions if p.watermark_us is not None]
+    if not marks or any(p.watermark_us is None and not p.is_at_end for p in partitions):
+        return None
+    furthest = max(marks)
+    holding = [
+        p.watermark_us
+        for p in partitions
+        if p.watermark_us is not None
+        and not p.is_idle
+        and not (p.is_at_end and p.watermark_us < furthest - MAX_BEHIND_US)
+    ]
+    return min(holding, default=furthest)
+
+
+def leader_of_idle(partitions: Sequence[Progress]) -> int | None:
+    """Return which partition's watermark goes on with the time that passes: if all are idle."""
+    marks = [BEFORE_ALL if p.watermark_us is None else p.watermark_us for p in partitions]
+    silent = all(p.is_idle or (p.watermark_us is None and p.is_at_end) for p in partitions)
+    furthest = max(marks, default=BEFORE_ALL)
+    return marks.index(furthest) if silent and furthest > BEFORE_ALL else None
 
 
 @dataclass(frozen=True, order=True)
@@ -186,17 +237,17 @@ class PartitionWindows:
     def add(
         self,
         readings: Readings,
-        final: Collection[WindowKey] = (),
+        final_until_us: int = BEFORE_ALL,
         appended_us: Ints | None = None,
     ) -> tuple[dict[WindowKey, Partial], Late]:
         """Take in readings in log order.
 
         Parameters
         ----------
+        final_until_us : int
+            Windows that end by then are final, whatever this partition's watermark is.
         appended_us : array of int64, optional
             When the broker had each reading, microseconds since the epoch; negative = unknown.
-        final : collection of WindowKey
-            Windows known to be final although this partition's watermark has not passed them.
 
         Returns
         -------
@@ -209,13 +260,8 @@ class PartitionWindows:
         starts = times - times % self.rules.window_us
         before = self._watermarks_before(times, appended_us)
         closes = starts + self.rules.window_us + self.rules.allowed_lateness_us
-        is_late = before >= closes
+        is_late = (before >= closes) | (starts + self.rules.window_us <= final_until_us)
         groups, group_of_row = _groups(readings)
-        codes = {group: code for code, group in enumerate(groups)}
-        for key in final:
-            if (code := codes.get((key.location, key.sensor_type))) is not None:
-                is_late |= (group_of_row == code) & (starts == key.start_us)
-
         changed: dict[WindowKey, Partial] = {}
         taken = np.flatnonzero(~is_late)
         order = taken[np.argsort(group_of_row[taken], kind="stable")]  # by group, in log order
@@ -235,7 +281,7 @@ class PartitionWindows:
         """Return the watermark each reading meets; move on to the one after the last."""
         if appended_us is not None:
             times = np.where(appended_us < 0, times, np.minimum(times, appended_us))
-        first = _NO_WATERMARK if self.watermark_us is None else self.watermark_us
+        first = BEFORE_ALL if self.watermark_us is None else self.watermark_us
         marks = np.concatenate(([first], times - self.rules.out_of_orderness_us))
         marks = np.maximum.accumulate(marks)
         if len(times):
@@ -284,7 +330,7 @@ class PartitionWindows:
         return sorted(s for s in windows if s < start)[-self.rules.baseline_windows :]
 
     def advance_idle(self, elapsed_us: int) -> None:
-        """Move the watermark on by wall time: the log is at its end and nothing comes."""
+        """Move the watermark on by the time that passes while all partitions are idle."""
         if self.watermark_us is not None:
             self.watermark_us += elapsed_us
 

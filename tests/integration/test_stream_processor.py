@@ -158,6 +158,36 @@ def test_windows_close_and_become_final_and_idle_partitions_hold_nothing_open(
     until(lambda: query(final) == [(False, False, 1), (True, False, 2), (True, True, 7)])
 
 
+def test_a_silent_partition_whose_clock_is_at_1970_holds_nothing_open_and_is_late_afterwards(
+    service, kafka, topic, query
+):
+    send(kafka, topic, [message(timestamp="1970-01-01T00:00:00Z")], partition=5)
+    send(kafka, topic, [reading(n) for n in range(0, 600, 10)], partition=0)
+    service("stream_processor.py", ALLOWED_LATENESS_SECONDS="120", IDLE_AFTER_SECONDS="1")
+    final = "SELECT count(*)::int FROM sensor_aggregates WHERE is_final"
+    until(lambda: query(final) == [(8,)])
+    send(kafka, topic, [reading(1)], partition=5)
+    until(lambda: query("SELECT timestamp FROM late_readings"))
+    assert query("SELECT sum(count_readings)::int FROM sensor_aggregates") == [(61,)]
+
+
+def test_while_all_is_silent_one_row_moves_and_no_other(service, kafka, topic, query):
+    send(kafka, topic, [reading(0)], partition=0)
+    send(kafka, topic, [reading(9)], partition=1)
+    service("stream_processor.py", IDLE_AFTER_SECONDS="1")
+    until(lambda: query("SELECT count(*) FROM stream_offsets WHERE is_idle") == [(6,)])
+    moved = (
+        "SELECT watermark FROM stream_offsets JOIN sources USING (source_id) WHERE partition = 1"
+    )
+    others = (
+        "SELECT o.* FROM stream_offsets o JOIN sources USING (source_id) WHERE partition <> 1"
+        " ORDER BY source_id"
+    )
+    before, rows = query(moved), query(others)
+    until(lambda: query(moved)[0][0] > before[0][0] + timedelta(seconds=3))
+    assert query(others) == rows
+
+
 def test_correlations_are_written_for_closed_windows(service, kafka, topic, query):
     rising = [reading(60 * n, n, sensor_type="co2") for n in range(10)]
     falling = [reading(60 * n, -n, sensor_type="temperature") for n in range(10)]

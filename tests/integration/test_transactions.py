@@ -118,6 +118,7 @@ def watch(kafka, topic, postgres, collected_rarely):
                 changes = handler.compute([handler.prepare(batch)])
                 with database.transaction() as tx:
                     checkpoint.advance(tx, handler.store(tx, changes), {})
+                handler.committed(changes)
                 handler.ticked_s = 0.0
             handler = make_handler()
             start()

@@ -11,11 +11,11 @@ import pytest
 from tests.conftest import CHECKOUT
 
 CEILINGS = {
-    "producer": 3_423,
-    "consumer": 4_062,
-    "stream_processor": 4_390,
-    "ml_detector": 3_848,
-    "dashboard": 3_847,
+    "producer": 3_424,
+    "consumer": 4_079,
+    "stream_processor": 4_488,
+    "ml_detector": 3_849,
+    "dashboard": 3_848,
 }
 
 

@@ -10,12 +10,16 @@ from hypothesis import strategies as st
 from pipeline.decoding import Readings
 from pipeline.windows import (
     BASELINE_MIN_READINGS,
+    MAX_BEHIND_US,
     Partial,
     PartitionWindows,
+    Progress,
     Sums,
     WindowKey,
     WindowRules,
+    common_watermark,
     is_unusual,
+    leader_of_idle,
 )
 
 SECOND = 1_000_000
@@ -69,14 +73,14 @@ def test_a_clock_that_runs_ahead_makes_nobody_else_late():
     rules, now = WindowRules(60, 60, 5, baseline_windows=3), 1_000_020 * SECOND
     windows = PartitionWindows(rules)
     ahead, usual = readings((1_000_020 + 299, 1)), readings((1_000_020 - 80, 1), (1_000_020, 1))
-    windows.add(ahead, (), np.array([now]))
+    windows.add(ahead, appended_us=np.array([now]))
     assert windows.watermark_us == now - 5 * SECOND
-    assert not len(windows.add(usual, (), np.array([now, now]))[1].rows)
+    assert not len(windows.add(usual, appended_us=np.array([now, now]))[1].rows)
 
 
 def test_where_the_broker_gives_no_time_the_event_time_counts():
     windows = PartitionWindows(RULES)
-    windows.add(readings((100, 1)), (), np.array([-1_000]))
+    windows.add(readings((100, 1)), appended_us=np.array([-1_000]))
     assert windows.watermark_us == 95 * SECOND
 
 
@@ -95,6 +99,47 @@ def test_an_idle_partition_moves_on_but_never_before_its_first_reading():
     assert windows.watermark_us == 105 * SECOND
 
 
+NOW, LONG_AGO = 50 * 365 * 86_400 * SECOND, 0
+
+
+def at(watermark_us, idle=False, at_end=False):
+    return Progress(watermark_us, idle, at_end)
+
+
+@pytest.mark.parametrize(
+    ("partitions", "expected"),
+    [
+        ([], None),
+        ([at(NOW), at(NOW - 5)], NOW - 5),
+        ([at(NOW), at(NOW - 5, idle=True, at_end=True)], NOW),
+        ([at(NOW), at(LONG_AGO, idle=True, at_end=True)], NOW),
+        ([at(NOW), at(LONG_AGO, at_end=True)], NOW),  # goes on sending, and thinks it is 1970
+        ([at(NOW), at(LONG_AGO)], LONG_AGO),  # there is more of it to be read
+        ([at(NOW), at(NOW - MAX_BEHIND_US, at_end=True)], NOW - MAX_BEHIND_US),
+        ([at(NOW), at(None)], None),  # its first readings may be of any time
+        ([at(NOW), at(None, at_end=True)], NOW),
+        ([at(None, at_end=True)], None),
+        ([at(NOW - 7, idle=True), at(NOW - 9, idle=True)], NOW - 7),
+    ],
+)
+def test_who_holds_windows_open(partitions, expected):
+    assert common_watermark(partitions) == expected
+
+
+@pytest.mark.parametrize(
+    ("partitions", "leader"),
+    [
+        ([], None),
+        ([at(NOW, idle=True), at(NOW + 1, idle=True)], 1),
+        ([at(None, at_end=True), at(NOW, idle=True)], 1),
+        ([at(NOW, idle=True), at(NOW + 1, at_end=True)], None),
+        ([at(None, at_end=True)], None),
+    ],
+)
+def test_while_all_are_idle_time_passes_for_the_furthest(partitions, leader):
+    assert leader_of_idle(partitions) == leader
+
+
 def test_a_reading_is_late_when_the_watermark_has_passed_end_and_allowance():
     last_moment = 60 + 300 + 5  # event time that brings the watermark to the end of the allowance
     _, late = PartitionWindows(RULES).add(readings((last_moment - 0.000001, 1), (59, 1)))
@@ -111,7 +156,7 @@ def test_a_late_reading_changes_no_window():
 
 
 def test_a_reading_of_a_window_known_to_be_final_is_late():
-    changed, late = PartitionWindows(RULES).add(readings((0, 1), (60, 1)), final={key(0)})
+    changed, late = PartitionWindows(RULES).add(readings((0, 1), (60, 1)), 60 * SECOND)
     assert (list(changed), late.rows.tolist()) == ([key(60)], [0])
 
 
