@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from math import isqrt, sqrt
+from math import inf, isqrt, sqrt
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -88,8 +89,7 @@ def leader_of_idle(partitions: Sequence[Progress]) -> int | None:
     return marks.index(furthest) if silent and furthest > BEFORE_ALL else None
 
 
-@dataclass(frozen=True, order=True)
-class WindowKey:
+class WindowKey(NamedTuple):
     """One window of one group."""
 
     start_us: int
@@ -97,7 +97,7 @@ class WindowKey:
     sensor_type: str
 
 
-@dataclass
+@dataclass(slots=True)
 class Sums:
     """Number, sum (hundredths) and sum of squares (hundredths squared) of some readings; exact."""
 
@@ -110,16 +110,6 @@ class Sums:
         self.readings += other.readings
         self.total += other.total
         self.squares += other.squares
-
-    @classmethod
-    def of(cls, hundredths: Ints) -> Sums:
-        """Return the sums of an array.
-
-        Squares reach 1e20 and overflow 64 bits, so a value is split: v = high * 2^17 + low.
-        """
-        high, low = hundredths >> 17, hundredths & 0x1FFFF
-        squares = (int(high @ high) << 34) + (int(high @ low) << 18) + int(low @ low)
-        return cls(len(hundredths), int(hundredths.sum()), squares)
 
     def mean(self) -> int:
         """Return the mean in hundredths, rounded half even."""
@@ -140,7 +130,7 @@ def _round_half_even(numerator: int, denominator: int) -> int:
     return quotient + (2 * rest > denominator or (2 * rest == denominator and quotient % 2 == 1))
 
 
-@dataclass
+@dataclass(slots=True)
 class Partial:
     """What one partition contributes to one window of one group.
 
@@ -156,34 +146,34 @@ class Partial:
     usual: Sums = field(default_factory=Sums)
     baseline: Sums = field(default_factory=Sums)
 
-    def add(self, hundredths: Ints, flags: npt.NDArray[np.bool_]) -> None:
-        """Take in readings of the window, in any order: the baseline is frozen."""
-        unusual = is_unusual(hundredths, self.baseline)
-        sums = Sums.of(hundredths)
-        self.all.add(sums)
-        self.minimum = min(self.minimum, int(hundredths.min()))
-        self.maximum = max(self.maximum, int(hundredths.max()))
-        self.anomalies += int(flags.sum())
-        self.statistical_anomalies += int(unusual.sum())
-        flagged = unusual | flags
-        self.usual.add(Sums.of(hundredths[~flagged]) if flagged.any() else sums)
 
+def usual_band(baseline: Sums) -> tuple[float, float]:
+    """Return the middle of what is usual and how far it reaches: 3 sigma, infinite where unknown.
 
-def is_unusual(hundredths: Ints, baseline: Sums) -> npt.NDArray[np.bool_]:
-    """Return which values lie beyond 3 sigma of a baseline; none while the baseline is too short.
-
-    The baseline must not hold the values themselves: among n readings |z| cannot exceed
+    The baseline must not hold the values that it judges: among n readings |z| cannot exceed
     (n - 1) / sqrt(n), so a small window could never flag anything (Shiffler 1988, Maximum Z scores
     and outliers, The American Statistician 42).
     """
     n = baseline.readings
     if n < BASELINE_MIN_READINGS:
-        return np.zeros(len(hundredths), dtype=np.bool_)
-    mean = baseline.total / n
+        return 0.0, inf
     stddev = sqrt(max(0, n * baseline.squares - baseline.total**2)) / n
-    limit = SIGMAS * max(stddev, MIN_STDDEV_HUNDREDTHS)
-    unusual: npt.NDArray[np.bool_] = np.abs(hundredths - mean) > limit
-    return unusual
+    return baseline.total / n, SIGMAS * max(stddev, MIN_STDDEV_HUNDREDTHS)
+
+
+def sums_of(hundredths: Ints, begins: npt.NDArray[np.intp], counted: Ints) -> list[Sums]:
+    """Return the sums of consecutive pieces of an array, of the values that count (1, else 0).
+
+    Squares reach 1e20 and overflow 64 bits, so a value is split: v = high * 2^17 + low.
+    """
+    values = hundredths * counted
+    high, low = values >> 17, values & 0x1FFFF
+    columns = (counted, values, high * high, high * low, low * low)
+    added = (np.add.reduceat(each, begins).tolist() for each in columns)
+    return [
+        Sums(n, total, (squares << 34) + (mixed << 18) + rest)
+        for n, total, squares, mixed, rest in zip(*added, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -202,6 +192,60 @@ def _groups(readings: Readings) -> tuple[list[tuple[str, str]], npt.NDArray[np.i
     pairs, group_of_row = np.unique(place * len(types) + sensor_type, return_inverse=True)
     groups = [(places[pair // len(types)], types[pair % len(types)]) for pair in pairs.tolist()]
     return groups, group_of_row
+
+
+def _openings_before(group_of_row: Ints, opening_rows: npt.NDArray[np.intp]) -> Ints:
+    """Return for each row how many windows its group has opened by then, it included."""
+    is_opening = np.zeros(len(group_of_row), dtype=np.int64)
+    is_opening[opening_rows] = 1
+    by_group = np.argsort(group_of_row, kind="stable")
+    opened = np.cumsum(is_opening[by_group])
+    begins = np.flatnonzero(np.diff(group_of_row[by_group], prepend=-1))
+    before = (opened - is_opening[by_group])[begins]
+    lengths = np.diff(begins, append=len(group_of_row))
+    counts = np.empty_like(opened)
+    counts[by_group] = opened - np.repeat(before, lengths)
+    return counts
+
+
+def _runs(numbers: Ints) -> tuple[list[int], npt.NDArray[np.intp]]:
+    """Return the numbers of a sorted array, and where the run of each begins."""
+    begins = np.flatnonzero(np.diff(numbers, prepend=-1))
+    return numbers[begins].tolist(), begins
+
+
+def _add_to_windows(
+    partials: Sequence[Partial],
+    begins: npt.NDArray[np.intp],
+    hundredths: Ints,
+    flags: npt.NDArray[np.bool_],
+) -> None:
+    """Add consecutive readings to the windows they belong to, whose baselines are frozen."""
+    lengths = np.diff(begins, append=len(hundredths))
+    middle, reach = (
+        np.repeat(np.array(each), lengths)
+        for each in zip(*(usual_band(partial.baseline) for partial in partials), strict=True)
+    )
+    unusual = np.abs(hundredths - middle) > reach
+    usual = ~(unusual | flags)
+    everything = sums_of(hundredths, begins, np.ones_like(hundredths))
+    columns = (
+        everything,
+        sums_of(hundredths, begins, usual.astype(np.int64)) if not usual.all() else everything,
+        np.minimum.reduceat(hundredths, begins).tolist(),
+        np.maximum.reduceat(hundredths, begins).tolist(),
+        np.add.reduceat(flags.astype(np.int64), begins).tolist(),
+        np.add.reduceat(unusual.astype(np.int64), begins).tolist(),
+    )
+    for partial, sums, usual_sums, low, high, flagged, beyond in zip(
+        partials, *columns, strict=True
+    ):
+        partial.all.add(sums)
+        partial.usual.add(usual_sums)
+        partial.minimum = min(partial.minimum, low)
+        partial.maximum = max(partial.maximum, high)
+        partial.anomalies += flagged
+        partial.statistical_anomalies += beyond
 
 
 class PartitionWindows:
@@ -261,21 +305,53 @@ class PartitionWindows:
         before = self._watermarks_before(times, appended_us)
         closes = starts + self.rules.window_us + self.rules.allowed_lateness_us
         is_late = (before >= closes) | (starts + self.rules.window_us <= final_until_us)
-        groups, group_of_row = _groups(readings)
-        changed: dict[WindowKey, Partial] = {}
-        taken = np.flatnonzero(~is_late)
-        order = taken[np.argsort(group_of_row[taken], kind="stable")]  # by group, in log order
-        ends = np.searchsorted(group_of_row[order], np.arange(len(groups)), side="right")
-        begin = 0
-        for group, end in zip(groups, ends.tolist(), strict=True):
-            rows = order[begin:end]
-            begin = end
-            if len(rows):
-                self._add_to_group(
-                    group, starts[rows], readings.hundredths[rows], readings.anomaly[rows], changed
-                )
         late = np.flatnonzero(is_late)
+        if len(late):
+            taken = np.flatnonzero(~is_late)
+            readings, starts_taken = readings.take(taken), starts[taken]
+        else:
+            starts_taken = starts
+        changed = self._take_in(readings, starts_taken) if len(readings) else {}
         return changed, Late(late, starts[late], before[late])
+
+    def _take_in(self, readings: Readings, starts: Ints) -> dict[WindowKey, Partial]:
+        """Add readings to their windows; return those."""
+        groups, group_of_row = _groups(readings)
+        distinct_starts, start_of_row = np.unique(starts, return_inverse=True)
+        windows, first_rows, window_of_row = np.unique(
+            group_of_row * len(distinct_starts) + start_of_row,
+            return_index=True,
+            return_inverse=True,
+        )
+        keys = [
+            WindowKey(start, *groups[code])
+            for start, code in zip(
+                distinct_starts[windows % len(distinct_starts)].tolist(),
+                (windows // len(distinct_starts)).tolist(),
+                strict=True,
+            )
+        ]
+        held = [self._groups.setdefault(key[1:], {}) for key in keys]
+        opening = np.array(
+            [key.start_us not in mine for key, mine in zip(keys, held, strict=True)], dtype=np.bool_
+        )
+        # A window's baseline is frozen by its first reading, from what the log held before that.
+        # So the readings of a group between two openings go together, and no batching changes a
+        # verdict; groups do not touch each other, so all go in step.
+        rounds = _openings_before(group_of_row, first_rows[opening])
+        order = np.argsort(rounds * len(windows) + window_of_row, kind="stable")
+        bounds = np.searchsorted(rounds[order], np.arange(int(rounds.max()) + 2)).tolist()
+        opens_in = rounds[first_rows]
+        for step, (begin, end) in enumerate(pairwise(bounds)):
+            for each in np.flatnonzero(opening & (opens_in == step)).tolist():
+                start, mine = keys[each].start_us, held[each]
+                mine[start] = Partial(baseline=self._baseline(mine, start))
+            if begin < end:
+                rows = order[begin:end]
+                numbers, begins = _runs(window_of_row[rows])
+                partials = [held[each][keys[each].start_us] for each in numbers]
+                _add_to_windows(partials, begins, readings.hundredths[rows], readings.anomaly[rows])
+        return {key: mine[key.start_us] for key, mine in zip(keys, held, strict=True)}
 
     def _watermarks_before(self, times: Ints, appended_us: Ints | None) -> Ints:
         """Return the watermark each reading meets; move on to the one after the last."""
@@ -287,36 +363,6 @@ class PartitionWindows:
         if len(times):
             self.watermark_us = int(marks[-1])
         return marks[:-1]
-
-    def _add_to_group(
-        self,
-        group: tuple[str, str],
-        starts: Ints,
-        hundredths: Ints,
-        flags: npt.NDArray[np.bool_],
-        changed: dict[WindowKey, Partial],
-    ) -> None:
-        windows = self._groups.setdefault(group, {})
-        distinct, first_rows = np.unique(starts, return_index=True)
-        opening = sorted(
-            (row, start)
-            for start, row in zip(distinct.tolist(), first_rows.tolist(), strict=True)
-            if start not in windows
-        )
-        # A window's baseline is frozen by its first reading, from what the log held before that:
-        # so the readings between two openings go together, and no batching changes a verdict.
-        bounds = [0, *(row for row, _ in opening), len(starts)]
-        for part, (begin, end) in enumerate(pairwise(bounds)):
-            if part:
-                start = opening[part - 1][1]
-                windows[start] = Partial(baseline=self._baseline(windows, start))
-            if begin == end:
-                continue
-            in_part = starts[begin:end]
-            for start in np.unique(in_part).tolist():
-                rows = begin + np.flatnonzero(in_part == start)
-                windows[start].add(hundredths[rows], flags[rows])
-                changed[WindowKey(start, *group)] = windows[start]
 
     def _baseline(self, windows: dict[int, Partial], start: int) -> Sums:
         baseline = Sums()

@@ -13,7 +13,7 @@ from tests.conftest import CHECKOUT
 CEILINGS = {
     "producer": 3_424,
     "consumer": 4_079,
-    "stream_processor": 4_488,
+    "stream_processor": 4_534,
     "ml_detector": 3_849,
     "dashboard": 3_848,
 }

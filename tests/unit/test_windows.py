@@ -18,8 +18,9 @@ from pipeline.windows import (
     WindowKey,
     WindowRules,
     common_watermark,
-    is_unusual,
     leader_of_idle,
+    sums_of,
+    usual_band,
 )
 
 SECOND = 1_000_000
@@ -179,50 +180,54 @@ def rounded(exact):
 hundredths_lists = st.lists(st.integers(-9_999_999_999, 9_999_999_999), min_size=1, max_size=60)
 
 
+def sums(values):
+    hundredths = np.array(values, dtype=np.int64)
+    return sums_of(hundredths, np.array([0]), np.ones_like(hundredths))[0]
+
+
+def is_unusual(values, baseline):
+    middle, reach = usual_band(baseline)
+    return [abs(value - middle) > reach for value in values]
+
+
 @given(hundredths_lists)
 def test_mean_and_deviation_are_the_correctly_rounded_ones(values):
-    sums = Sums.of(np.array(values, dtype=np.int64))
+    found = sums(values)
     with localcontext(prec=80):
         mean = Decimal(sum(values)) / len(values)
         variance = sum((Decimal(v) - mean) ** 2 for v in values) / len(values)
-        assert sums.mean() == rounded(mean)
-        assert sums.stddev() == rounded(variance.sqrt())
+        assert found.mean() == rounded(mean)
+        assert found.stddev() == rounded(variance.sqrt())
 
 
 def test_the_deviation_of_a_constant_series_of_the_largest_value_is_zero():
-    sums = Sums.of(np.full(50_000, 9_999_999_999))
-    assert (sums.mean(), sums.stddev()) == (9_999_999_999, 0)
+    found = sums([9_999_999_999] * 50_000)
+    assert (found.mean(), found.stddev()) == (9_999_999_999, 0)
 
 
 def test_ties_of_mean_and_deviation_go_to_the_even_hundredth():
-    assert (Sums.of(np.array([0, 1])).mean(), Sums.of(np.array([0, 1])).stddev()) == (0, 0)
-    assert (Sums.of(np.array([1, 2])).mean(), Sums.of(np.array([0, 3])).stddev()) == (2, 2)
+    assert (sums([0, 1]).mean(), sums([0, 1]).stddev()) == (0, 0)
+    assert (sums([1, 2]).mean(), sums([0, 3]).stddev()) == (2, 2)
 
 
 def test_one_reading_is_its_own_mean_with_deviation_zero():
-    sums = Sums.of(np.array([-4711]))
-    assert (sums.mean(), sums.stddev()) == (-4711, 0)
-
-
-def baseline_of(values):
-    return Sums.of(np.array(values, dtype=np.int64))
+    found = sums([-4711])
+    assert (found.mean(), found.stddev()) == (-4711, 0)
 
 
 def test_a_value_is_unusual_beyond_three_sigma_of_the_baseline():
     values = [900, 1100] * BASELINE_MIN_READINGS
     assert statistics.pstdev(values) == 100
-    assert is_unusual(np.array([700, 699, 1300, 1301]), baseline_of(values)).tolist() == [
-        *(False, True, False, True)
-    ]
+    assert is_unusual([700, 699, 1300, 1301], sums(values)) == [*(False, True, False, True)]
 
 
 def test_there_is_no_verdict_before_the_baseline_is_long_enough():
-    short = baseline_of([5] * (BASELINE_MIN_READINGS - 1))
-    assert not is_unusual(np.array([10**9]), short).any()
+    short = sums([5] * (BASELINE_MIN_READINGS - 1))
+    assert is_unusual([10**9], short) == [False]
 
 
 def test_a_series_that_never_moved_allows_for_its_resolution():
-    assert is_unusual(np.array([97, 96]), baseline_of([100] * 50)).tolist() == [False, True]
+    assert is_unusual([97, 96], sums([100] * 50)) == [False, True]
 
 
 def steady(window, n=40, start=900, spread=200):
@@ -359,7 +364,7 @@ def test_every_reading_is_in_its_window_or_late(log):
             and row[3] == (k.location, k.sensor_type)
             and k.start_us <= row[0] * SECOND < k.start_us + RULES.window_us
         ]
-        assert partial.all == Sums.of(np.array([row[1] for row in expected]))
+        assert partial.all == sums([row[1] for row in expected])
         assert partial.minimum == min(row[1] for row in expected)
         assert partial.anomalies == sum(row[2] for row in expected)
 
