@@ -14,6 +14,7 @@ _COLUMNS = {
     "window_start": layout.time("Window"),
     **layout.STATISTICS,
     "state": "State",
+    "has_mixed_units": st.column_config.CheckboxColumn("Mixed units"),
 }
 _LATE_COLUMNS = {
     "arrived": layout.time("Arrived"),
@@ -45,6 +46,15 @@ def render(cache: QueryCache, view: View, as_of: AsOf) -> None:
             else ""
         )
     )
+    if mixed := cache.rows(queries.mixed_units, selection):
+        places = ", ".join(
+            f"{theme.name(row['sensor_type'])} at {theme.plain(row['location'])}" for row in mixed
+        )
+        st.warning(
+            f"Sensors of one type measure in several units here, so their means say nothing"
+            f" ({places}). The readings themselves are as they came.",
+            icon=":material/straighten:",
+        )
     span = selection.start, selection.end
     drawn = {
         f"ranges-{each}": charts.ranges(one, str(each), view.heading(str(each)), span)

@@ -68,12 +68,12 @@ def refine(tx: Cursor, pages: Iterable[Page]) -> None:
 
 def _figures(rows: Sequence[tuple[Any, ...]]) -> dict[str, list[int]]:
     """Return what rows of ``sum_partials`` come to as columns, values in hundredths."""
-    names = ("id", "mean", "stddev", "low", "high", "readings", "flagged", "unusual")
+    names = ("id", "mean", "stddev", "low", "high", "readings", "flagged", "unusual", "mixed")
     columns: dict[str, list[int]] = {name: [] for name in names}
     for row in rows:
-        n, total, squares, low, high, flagged, unusual = map(int, row[5:])
+        n, total, squares, low, high, flagged, unusual = map(int, row[5:12])
         sums = Sums(n, total, squares)
-        figures = (row[0], sums.mean(), sums.stddev(), low, high, n, flagged, unusual)
+        figures = (row[0], sums.mean(), sums.stddev(), low, high, n, flagged, unusual, row[12])
         for name, figure in zip(names, figures, strict=True):
             columns[name].append(figure)
     return columns

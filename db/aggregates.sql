@@ -12,7 +12,8 @@ ON CONFLICT ON CONSTRAINT sensor_aggregates_window DO UPDATE SET is_final = true
 -- name: sum_partials
 -- A statement after the one that locks, so it sees what was committed while that one waited.
 SELECT a.id, a.window_start, a.location, a.sensor_type, a.is_final, sum(readings), sum(sum_hundredths),
-    sum(sum_squares), min(min_hundredths), max(max_hundredths), sum(anomalies), sum(p.statistical_anomalies)
+    sum(sum_squares), min(min_hundredths), max(max_hundredths), sum(anomalies), sum(p.statistical_anomalies),
+    bool_or(first_unit <> last_unit) OR min(first_unit) <> max(first_unit) AS has_mixed_units
 FROM unnest(%(starts)s::timestamp[], %(locations)s::varchar[], %(types)s::varchar[])
     AS k (window_start, location, sensor_type)
 JOIN sensor_aggregates a USING (window_start, location, sensor_type)
@@ -22,10 +23,10 @@ GROUP BY a.id
 -- name: write_rows
 UPDATE sensor_aggregates a SET avg_value = mean * 0.01, stddev_value = stddev * 0.01,
     min_value = low * 0.01, max_value = high * 0.01, count_readings = readings, anomaly_count = flagged,
-    statistical_anomalies = unusual, updated_at = clock_timestamp() AT TIME ZONE 'UTC'
+    statistical_anomalies = unusual, has_mixed_units = mixed, updated_at = clock_timestamp() AT TIME ZONE 'UTC'
 FROM unnest(%(id)s::bigint[], %(mean)s::bigint[], %(stddev)s::bigint[], %(low)s::bigint[], %(high)s::bigint[],
-    %(readings)s::int[], %(flagged)s::int[], %(unusual)s::int[])
-    AS v (id, mean, stddev, low, high, readings, flagged, unusual)
+    %(readings)s::int[], %(flagged)s::int[], %(unusual)s::int[], %(mixed)s::boolean[])
+    AS v (id, mean, stddev, low, high, readings, flagged, unusual, mixed)
 WHERE a.id = v.id
 
 -- name: close

@@ -128,6 +128,11 @@ def window_table(database: Database, selection: Selection, most: int = MAX_LISTE
     return fetch(database, SQL["window_table"], selection.parameters | {"most": most})
 
 
+def mixed_units(database: Database, selection: Selection) -> Rows:
+    """Return at which places the newest windows of which types are of several units."""
+    return fetch(database, SQL["mixed_units"], selection.parameters)
+
+
 def late_readings(database: Database, most: int = MAX_LISTED) -> Rows:
     """Return the newest late readings."""
     return fetch(database, SQL["late_readings"], {"most": most})

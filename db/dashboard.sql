@@ -140,12 +140,22 @@ GROUP BY sensor_type, step ORDER BY 1, 2
 SELECT window_start, location, sensor_type, avg_value::float AS mean,
     stddev_value::float AS stddev, min_value::float AS low, max_value::float AS high,
     count_readings AS readings, anomaly_count AS rule_anomalies, statistical_anomalies,
-    CASE WHEN is_final THEN 'final' WHEN is_closed THEN 'closed' ELSE 'open' END AS state
+    CASE WHEN is_final THEN 'final' WHEN is_closed THEN 'closed' ELSE 'open' END AS state,
+    has_mixed_units
 FROM sensor_aggregates
 WHERE window_start >= %(start)s AND window_start < %(end)s
     AND (%(location)s::text IS NULL OR location = %(location)s)
     AND (%(sensor_type)s::text IS NULL OR sensor_type = %(sensor_type)s)
 ORDER BY window_start DESC, location, sensor_type LIMIT %(most)s
+
+-- name: mixed_units
+SELECT DISTINCT location, sensor_type FROM (
+    SELECT location, sensor_type, has_mixed_units FROM sensor_aggregates
+    WHERE window_start < %(end)s ORDER BY window_start DESC LIMIT 5000
+) AS newest
+WHERE has_mixed_units AND (%(location)s::text IS NULL OR location = %(location)s)
+    AND (%(sensor_type)s::text IS NULL OR sensor_type = %(sensor_type)s)
+ORDER BY 1, 2 LIMIT 20
 
 -- name: late_readings
 SELECT created_at AS arrived, timestamp, sensor_id, location, sensor_type,

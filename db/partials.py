@@ -40,7 +40,7 @@ def load(tx: Cursor, source_id: int) -> Iterator[tuple[WindowKey, Partial]]:
 
 
 def _partial(row: Sequence[object]) -> tuple[WindowKey, Partial]:
-    start, location, sensor_type, *state = row
+    start, location, sensor_type, *state, first_unit, last_unit = row
     n, total, squares, low, high, flagged, unusual, *usual_and_baseline = (int(x) for x in state)  # type: ignore[call-overload]
     partial = Partial(
         Sums(n, total, squares),
@@ -50,6 +50,7 @@ def _partial(row: Sequence[object]) -> tuple[WindowKey, Partial]:
         unusual,
         Sums(*usual_and_baseline[:3]),
         Sums(*usual_and_baseline[3:]),
+        (str(first_unit), str(last_unit)),
     )
     return WindowKey(to_microseconds(start), str(location), str(sensor_type)), partial  # type: ignore[arg-type]
 
@@ -59,7 +60,7 @@ def to_pages(source_id: int, partials: Mapping[WindowKey, Partial]) -> list[Page
     names = (
         *("readings", "sum", "squares", "low", "high", "flagged", "unusual"),
         *("usual_readings", "usual_sum", "usual_squares"),
-        *("baseline_readings", "baseline_sum", "baseline_squares"),
+        *("baseline_readings", "baseline_sum", "baseline_squares", "first_unit", "last_unit"),
     )
     rows = [
         (
@@ -67,6 +68,7 @@ def to_pages(source_id: int, partials: Mapping[WindowKey, Partial]) -> list[Page
             *(p.anomalies, p.statistical_anomalies),
             *(p.usual.readings, p.usual.total, p.usual.squares),
             *(p.baseline.readings, p.baseline.total, p.baseline.squares),
+            *(p.units or ("", "")),
         )
         for p in partials.values()
     ]

@@ -2,7 +2,7 @@
 -- A page, in the order of the key, after the last of the page before.
 SELECT window_start, location, sensor_type, readings, sum_hundredths, sum_squares, min_hundredths, max_hundredths,
     anomalies, statistical_anomalies, usual_readings, usual_sum, usual_squares,
-    baseline_readings, baseline_sum, baseline_squares
+    baseline_readings, baseline_sum, baseline_squares, first_unit, last_unit
 FROM window_partials WHERE source_id = %(source)s
     AND (window_start, location, sensor_type) > (%(start)s::timestamp, %(location)s, %(type)s)
 ORDER BY window_start, location, sensor_type LIMIT %(rows)s
@@ -10,19 +10,21 @@ ORDER BY window_start, location, sensor_type LIMIT %(rows)s
 -- name: save
 INSERT INTO window_partials (source_id, window_start, location, sensor_type,
     readings, sum_hundredths, sum_squares, min_hundredths, max_hundredths, anomalies, statistical_anomalies,
-    usual_readings, usual_sum, usual_squares, baseline_readings, baseline_sum, baseline_squares)
+    usual_readings, usual_sum, usual_squares, baseline_readings, baseline_sum, baseline_squares,
+    first_unit, last_unit)
 SELECT %(source)s, * FROM unnest(%(start)s::timestamp[], %(location)s::varchar[], %(type)s::varchar[],
     %(readings)s::bigint[], %(sum)s::numeric[], %(squares)s::numeric[], %(low)s::bigint[], %(high)s::bigint[],
     %(flagged)s::bigint[], %(unusual)s::bigint[],
     %(usual_readings)s::bigint[], %(usual_sum)s::numeric[], %(usual_squares)s::numeric[],
-    %(baseline_readings)s::bigint[], %(baseline_sum)s::numeric[], %(baseline_squares)s::numeric[])
+    %(baseline_readings)s::bigint[], %(baseline_sum)s::numeric[], %(baseline_squares)s::numeric[],
+    %(first_unit)s::varchar[], %(last_unit)s::varchar[])
 ON CONFLICT ON CONSTRAINT window_partials_pkey DO UPDATE SET
     readings = EXCLUDED.readings, sum_hundredths = EXCLUDED.sum_hundredths, sum_squares = EXCLUDED.sum_squares,
     min_hundredths = EXCLUDED.min_hundredths, max_hundredths = EXCLUDED.max_hundredths,
     anomalies = EXCLUDED.anomalies, statistical_anomalies = EXCLUDED.statistical_anomalies,
     usual_readings = EXCLUDED.usual_readings, usual_sum = EXCLUDED.usual_sum, usual_squares = EXCLUDED.usual_squares,
     baseline_readings = EXCLUDED.baseline_readings, baseline_sum = EXCLUDED.baseline_sum,
-    baseline_squares = EXCLUDED.baseline_squares
+    baseline_squares = EXCLUDED.baseline_squares, first_unit = EXCLUDED.first_unit, last_unit = EXCLUDED.last_unit
 
 -- name: delete
 DELETE FROM window_partials p

@@ -214,6 +214,7 @@ CREATE TABLE IF NOT EXISTS sensor_aggregates (
     updated_at             TIMESTAMP NOT NULL DEFAULT (clock_timestamp() AT TIME ZONE 'UTC'),
     is_closed              BOOLEAN NOT NULL DEFAULT false,
     is_final               BOOLEAN NOT NULL DEFAULT false,
+    has_mixed_units        BOOLEAN NOT NULL DEFAULT false,
     -- Serves the upsert and the dashboard's time ranges.
     CONSTRAINT sensor_aggregates_window UNIQUE (window_start, location, sensor_type)
 );
@@ -238,6 +239,8 @@ COMMENT ON COLUMN sensor_aggregates.created_at IS 'When the row first appeared, 
 COMMENT ON COLUMN sensor_aggregates.updated_at IS 'When the row last changed, UTC.';
 COMMENT ON COLUMN sensor_aggregates.is_closed IS 'The watermark has passed window_end: readings may still come late.';
 COMMENT ON COLUMN sensor_aggregates.is_final IS 'The watermark has passed window_end + allowed lateness: the row changes no more.';
+COMMENT ON COLUMN sensor_aggregates.has_mixed_units IS
+    'The readings are of several units, °C and °F say: the figures mean nothing. The readings stay as they are.';
 
 CREATE TABLE IF NOT EXISTS window_rollups (
     window_start           TIMESTAMP NOT NULL,
@@ -360,6 +363,8 @@ CREATE TABLE IF NOT EXISTS window_partials (
     baseline_readings      BIGINT NOT NULL,
     baseline_sum           NUMERIC NOT NULL,
     baseline_squares       NUMERIC NOT NULL,
+    first_unit             VARCHAR(20) NOT NULL DEFAULT '',
+    last_unit              VARCHAR(20) NOT NULL DEFAULT '',
     CONSTRAINT window_partials_pkey PRIMARY KEY (source_id, window_start, location, sensor_type)
 );
 -- Serves the merge of a window's partials of all partitions into its aggregate.
@@ -383,6 +388,8 @@ COMMENT ON COLUMN window_partials.usual_squares IS 'Their sum of squares, hundre
 COMMENT ON COLUMN window_partials.baseline_readings IS 'Readings in the baseline frozen when the window opened.';
 COMMENT ON COLUMN window_partials.baseline_sum IS 'Their sum, hundredths.';
 COMMENT ON COLUMN window_partials.baseline_squares IS 'Their sum of squares, hundredths squared.';
+COMMENT ON COLUMN window_partials.first_unit IS 'Of the units of the readings the first in alphabetical order.';
+COMMENT ON COLUMN window_partials.last_unit IS 'Of the units of the readings the last in alphabetical order.';
 
 CREATE TABLE IF NOT EXISTS late_readings (
     source_id    INTEGER NOT NULL REFERENCES sources,

@@ -135,7 +135,8 @@ class Partial:
     """What one partition contributes to one window of one group.
 
     ``usual`` are the readings that neither the sensor's rule nor the z-score flagged: they feed the
-    baselines of later windows. ``baseline`` was frozen when the window opened.
+    baselines of later windows. ``baseline`` was frozen when the window opened. ``units`` are the
+    first and the last in alphabetical order: two where units are mixed.
     """
 
     all: Sums = field(default_factory=Sums)
@@ -145,6 +146,7 @@ class Partial:
     statistical_anomalies: int = 0
     usual: Sums = field(default_factory=Sums)
     baseline: Sums = field(default_factory=Sums)
+    units: tuple[str, str] | None = None
 
 
 def usual_band(baseline: Sums) -> tuple[float, float]:
@@ -248,6 +250,21 @@ def _add_to_windows(
         partial.statistical_anomalies += beyond
 
 
+def _add_units(
+    partials: Sequence[Partial],
+    begins: npt.NDArray[np.intp],
+    names: Sequence[str],
+    units: Ints,
+) -> None:
+    """Note the units of consecutive readings, given as numbers of names."""
+    ordered = sorted(names)
+    rank = np.array([ordered.index(each) for each in names])[units]
+    first, last = (edge.reduceat(rank, begins).tolist() for edge in (np.minimum, np.maximum))
+    for partial, low, high in zip(partials, first, last, strict=True):
+        known = partial.units or (ordered[low], ordered[high])
+        partial.units = min(known[0], ordered[low]), max(known[1], ordered[high])
+
+
 class PartitionWindows:
     """All open windows of one partition, and the recent ones that baselines are made of.
 
@@ -338,6 +355,7 @@ class PartitionWindows:
         # A window's baseline is frozen by its first reading, from what the log held before that.
         # So the readings of a group between two openings go together, and no batching changes a
         # verdict; groups do not touch each other, so all go in step.
+        unit_names, unit_of_row = distinct(readings.unit)
         rounds = _openings_before(group_of_row, first_rows[opening])
         order = np.argsort(rounds * len(windows) + window_of_row, kind="stable")
         bounds = np.searchsorted(rounds[order], np.arange(int(rounds.max()) + 2)).tolist()
@@ -351,6 +369,7 @@ class PartitionWindows:
                 numbers, begins = _runs(window_of_row[rows])
                 partials = [held[each][keys[each].start_us] for each in numbers]
                 _add_to_windows(partials, begins, readings.hundredths[rows], readings.anomaly[rows])
+                _add_units(partials, begins, unit_names, unit_of_row[rows])
         return {key: mine[key.start_us] for key, mine in zip(keys, held, strict=True)}
 
     def _watermarks_before(self, times: Ints, appended_us: Ints | None) -> Ints:

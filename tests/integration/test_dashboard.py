@@ -425,3 +425,13 @@ def test_lost_messages_are_told_on_every_tab_for_a_day(open_tab, store, query, d
         (now() - timedelta(days=days_ago)).replace(tzinfo=None),
     )
     assert ("consumer lost 20 messages" in shown(open_tab())) is told
+
+
+def test_windows_of_several_units_are_told(open_tab, store, query):
+    store(now())
+    query(
+        "UPDATE sensor_aggregates SET has_mixed_units = true WHERE location = 'Hall'"
+        " AND window_start = (SELECT max(window_start) FROM sensor_aggregates)"
+    )
+    assert "several units here" in open_tab("Windowed Aggregates").warning[0].value
+    assert "Temperature at Hall" in open_tab("Windowed Aggregates").warning[0].value

@@ -171,6 +171,16 @@ def test_a_silent_partition_whose_clock_is_at_1970_holds_nothing_open_and_is_lat
     assert query("SELECT sum(count_readings)::int FROM sensor_aggregates") == [(61,)]
 
 
+def test_a_window_of_several_units_is_marked_whatever_partition_they_come_from(
+    service, kafka, topic, query
+):
+    send(kafka, topic, [reading(0), reading(60), reading(120, unit="K")], partition=0)
+    send(kafka, topic, [reading(1, unit="°F"), reading(61)], partition=1)
+    run_once(service)
+    marked = "SELECT has_mixed_units, count_readings FROM sensor_aggregates ORDER BY window_start"
+    assert query(marked) == [(True, 2), (False, 2), (False, 1)]
+
+
 def test_while_all_is_silent_one_row_moves_and_no_other(service, kafka, topic, query):
     send(kafka, topic, [reading(0)], partition=0)
     send(kafka, topic, [reading(9)], partition=1)

@@ -13,9 +13,9 @@ from tests.conftest import CHECKOUT
 CEILINGS = {
     "producer": 3_424,
     "consumer": 4_079,
-    "stream_processor": 4_534,
+    "stream_processor": 4_558,
     "ml_detector": 3_849,
-    "dashboard": 3_848,
+    "dashboard": 3_873,
 }
 
 

@@ -1,4 +1,5 @@
 import statistics
+from dataclasses import replace
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 
 import numpy as np
@@ -367,6 +368,17 @@ def test_every_reading_is_in_its_window_or_late(log):
         assert partial.all == sums([row[1] for row in expected])
         assert partial.minimum == min(row[1] for row in expected)
         assert partial.anomalies == sum(row[2] for row in expected)
+
+
+def test_a_window_knows_the_first_and_the_last_of_its_units():
+    windows = PartitionWindows(RULES)
+    batch = readings((0, 1), (1, 1), (70, 1))
+    changed, _ = windows.add(replace(batch, unit=pa.array(["°F", "°C", "K"], pa.string())))
+    assert changed[key(0)].units == ("°C", "°F")
+    assert changed[key(60)].units == ("K", "K")
+    changed, _ = windows.add(replace(batch, unit=pa.array(["°C", "°C", "°C"], pa.string())))
+    assert changed[key(0)].units == ("°C", "°F")
+    assert changed[key(60)].units == ("K", "°C")
 
 
 def test_a_partial_starts_empty():
