@@ -30,3 +30,17 @@ SELECT count(*) FROM least CROSS JOIN LATERAL (
     WHERE r.source_id = least.source_id AND r.log_offset >= least.next_offset OFFSET 0
 ) AS stored
 JOIN at USING (source_id, shard) WHERE stored.log_offset >= at.next_offset
+
+-- name: abandoned_partials
+-- State of a topic that was deleted and created again, once nothing can be added to its windows any more.
+DELETE FROM window_partials WHERE (source_id, window_start, location, sensor_type) IN (
+    SELECT p.source_id, p.window_start, p.location, p.sensor_type FROM window_partials p
+    LEFT JOIN sensor_aggregates a USING (window_start, location, sensor_type)
+    WHERE coalesce(a.is_final, true) AND p.source_id IN (
+        SELECT source_id FROM sources old WHERE EXISTS (
+            SELECT FROM sources s WHERE (s.cluster_id, s.topic) = (old.cluster_id, old.topic)
+                AND s.topic_id <> old.topic_id AND s.source_id > old.source_id
+        )
+    )
+    LIMIT %(rows)s
+)

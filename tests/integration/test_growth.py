@@ -242,3 +242,24 @@ def test_readings_beyond_the_stored_offset_are_not_noted_yet(database, query, st
     stored(11)
     note_sensors(database)
     assert query("SELECT max(value)::int FROM sensors") == [(10,)]
+
+
+def test_the_state_of_a_topic_that_is_gone_goes_once_its_windows_are_final(database, query):
+    query(
+        "INSERT INTO sources (cluster_id, topic_id, topic, partition) VALUES ('c', 'old', 't', 0),"
+        " ('c', 'new', 't', 0), ('c', 'x', 'other', 0), ('other', 'y', 't', 0)"
+    )
+    query(
+        "INSERT INTO sensor_aggregates (window_start, window_end, location, sensor_type, avg_value,"
+        " min_value, max_value, stddev_value, count_readings, anomaly_count, statistical_anomalies,"
+        " is_final) SELECT start, start + interval '1 minute', 'Lab', 'co2', 1, 1, 1, 0, 1, 0, 0,"
+        " n = 1 FROM (VALUES (1, '2026-01-01 12:00'::timestamp), (2, '2026-01-01 12:01'))"
+        " AS windows (n, start)"
+    )
+    query(
+        "INSERT INTO window_partials SELECT source_id, window_start, 'Lab', 'co2', 1, 100, 10000,"
+        " 100, 100, 0, 0, 0, 0, 0, 0, 0, 0 FROM sources CROSS JOIN sensor_aggregates"
+    )
+    assert look_after(database, Retention())
+    left = query("SELECT source_id, count(*) FROM window_partials GROUP BY 1 ORDER BY 1")
+    assert left == [(1, 1), (2, 2), (3, 2), (4, 2)]

@@ -12,7 +12,7 @@ from tests.conftest import CHECKOUT
 
 CEILINGS = {
     "producer": 3_424,
-    "consumer": 4_079,
+    "consumer": 4_096,
     "stream_processor": 4_558,
     "ml_detector": 3_849,
     "dashboard": 3_873,
