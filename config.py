@@ -79,15 +79,15 @@ class Settings:
         )
 
 
-# Groups whose fields are whole names.
-_UNNAMED = ("service", "retention", "windows")
+# Groups whose fields are whole names, and a field that is one: it tells of the types themselves.
+_UNNAMED = ("service", "retention", "windows", "cumulative_types")
 
 
 def names() -> Iterator[tuple[str, str, str, Any]]:
     """Yield each setting: its name, its group, its field and what is allowed."""
     for group, kind in get_type_hints(Settings).items():
-        begin = "" if group in _UNNAMED else f"{group}_"
         for name, allowed in get_type_hints(kind, include_extras=True).items():
+            begin = "" if group in _UNNAMED or name in _UNNAMED else f"{group}_"
             if get_origin(allowed) in (Annotated, Literal):
                 yield f"{begin}{name}".upper(), group, name, allowed
 

@@ -28,10 +28,10 @@ FROM bench_fleet(%(first)s, %(last)s, %(end)s)
 
 -- name: predictions
 INSERT INTO ml_anomaly_predictions (sensor_id, sensor_type, location, value, timestamp, is_anomaly,
-    anomaly_score, rule_based_anomaly, reason, source_id, log_offset, ingested_on)
+    anomaly_score, rule_based_anomaly, reason, lower, upper, source_id, log_offset, ingested_on)
 SELECT sensor_id, sensor_type, location, value, measured_at, is_anomaly,
     CASE WHEN is_anomaly THEN -0.6 ELSE -0.4 END - 0.1 * random(), rule,
-    CASE WHEN is_anomaly THEN 'value 5.2 usual deviations above normal' END, source_id,
+    CASE WHEN is_anomaly THEN '41.2 °C, usually 20.1 to 22.6' END, value - 1, value + 1, source_id,
     1000000000 - i, measured_at::date
 FROM bench_fleet(%(first)s, %(last)s, %(end)s)
 

@@ -11,10 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.labelled_streams import LabelledStream
-from pipeline.bands import exceedance
+from pipeline.bands import GATE, exceedance
 from pipeline.detector import AnomalyDetector
-from pipeline.features import SensorStates, as_slots, compute_features
-from pipeline.type_model import GATE
+from pipeline.features import compute_features, new_state
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -51,7 +50,7 @@ Method = Callable[[LabelledStream], dict[str, Found]]
 def detector(stream: LabelledStream) -> dict[str, Found]:
     """Return this project's detector, ranked by the score it stores; and its forest alone."""
     verdicts = AnomalyDetector().process(
-        stream.sensor_types, stream.sensor_ids, stream.values, stream.timestamp_us
+        stream.locations, stream.sensor_types, stream.sensor_ids, stream.values, stream.timestamp_us
     )
     rank = np.where(verdicts.known, -verdicts.score, 0.0)
     return {
@@ -68,13 +67,10 @@ def plain_rule(stream: LabelledStream) -> dict[str, Found]:
 
 def _vectors(stream: LabelledStream) -> Floats:
     """Return the detector's own features of the whole stream."""
-    numbers: dict[tuple[str, str], int] = {}
-    slots = [
-        numbers.setdefault(key, len(numbers))
-        for key in zip(stream.sensor_types, stream.sensor_ids, strict=True)
-    ]
-    states = SensorStates.empty(len(numbers), WINDOW)
-    return compute_features(states, as_slots(slots), stream.values, stream.timestamp_us).vectors
+    numbers: dict[tuple[str, ...], int] = {}
+    slots = np.array([numbers.setdefault(key, len(numbers)) for key in stream.series()], np.intp)
+    states = np.repeat(new_state(WINDOW), len(numbers))
+    return compute_features(states, slots, stream.values, stream.timestamp_us).vectors
 
 
 def rolling_sigma(stream: LabelledStream) -> dict[str, Found]:
@@ -102,8 +98,8 @@ def rolling_mad(stream: LabelledStream) -> dict[str, Found]:
 
 def _by_sensor(stream: LabelledStream, rank: Callable[[Floats, Floats], Floats]) -> Floats:
     """Return the rank of each reading against the ``WINDOW`` readings of its sensor before it."""
-    rows_of: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for row, key in enumerate(zip(stream.sensor_types, stream.sensor_ids, strict=True)):
+    rows_of: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for row, key in enumerate(stream.series()):
         rows_of[key].append(row)
     ranks = np.zeros(len(stream))
     for rows in rows_of.values():

@@ -101,7 +101,7 @@ def pure_rate(backlog: Backlog) -> float:
     for first in range(0, len(backlog.ids), PURE_BATCH):
         cut = slice(first, first + PURE_BATCH)
         detector.process(
-            backlog.types[cut], backlog.ids[cut], backlog.values[cut],
+            backlog.locations[cut], backlog.types[cut], backlog.ids[cut], backlog.values[cut],
             backlog.read.timestamp_us[cut],
         )  # fmt: skip
     return len(backlog.ids) / (time.perf_counter() - began)

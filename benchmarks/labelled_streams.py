@@ -8,7 +8,7 @@ must hold on the other. ``calm`` streams have no anomalies but all that looks li
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,6 +44,7 @@ class LabelledStream:
     """
 
     name: str
+    locations: list[str]
     sensor_types: list[str]
     sensor_ids: list[str]
     values: Floats
@@ -53,6 +54,10 @@ class LabelledStream:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def series(self) -> Iterator[tuple[str, str, str]]:
+        """Return which series each reading belongs to."""
+        return zip(self.locations, self.sensor_types, self.sensor_ids, strict=True)
 
     @property
     def label(self) -> npt.NDArray[np.bool_]:
@@ -70,6 +75,7 @@ def fleet(seed: int, minutes: float, interval_s: float = 1.0) -> LabelledStream:
     sensors = [simulator.sensors[i] for i in read.sensor.tolist()]
     return LabelledStream(
         f"fleet seed {seed}",
+        [sensor.location for sensor in sensors],
         [sensor.sensor_type for sensor in sensors],
         [sensor.sensor_id for sensor in sensors],
         read.hundredths / 100,
@@ -194,6 +200,7 @@ def _merged(name: str, columns: list[_Column]) -> LabelledStream:
     events = [event for column in columns for event in column[5]]
     return LabelledStream(
         name,
+        ["Plant"] * len(picked),
         [types[i] for i in picked],
         [ids[i] for i in picked],
         np.concatenate([column[2] for column in columns])[order],
@@ -268,6 +275,7 @@ def read_stream(stream: Path, labels: Path) -> LabelledStream:
     kinds = [str(t.get("kind") or "anomaly") if t.get("label") else "" for t in truth]
     return LabelledStream(
         stream.name,
+        readings.location.to_pylist(),
         readings.sensor_type.to_pylist(),
         readings.sensor_id.to_pylist(),
         readings.hundredths / 100,
@@ -285,7 +293,7 @@ def write_stream(readings: LabelledStream, stream: Path, labels: Path) -> None:
             message = {
                 "sensor_id": readings.sensor_ids[row],
                 "sensor_type": readings.sensor_types[row],
-                "location": "Laboratory",
+                "location": readings.locations[row],
                 "value": float(readings.values[row]),
                 "timestamp": at.isoformat(),
                 "anomaly": False,

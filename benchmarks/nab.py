@@ -58,7 +58,7 @@ def _read_file(path: Path, limits: list[list[str]]) -> NabFile:
         for row in inside.tolist():
             kind[row], event[row] = "window", str(number)
     names = [path.stem] * len(rows)
-    stream = LabelledStream(path.stem, names, names, values, times, kind, event)
+    stream = LabelledStream(path.stem, names, names, names, values, times, kind, event)
     return NabFile(stream, windows)
 
 

@@ -11,6 +11,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from psycopg2.extras import execute_values
@@ -32,7 +34,7 @@ SCHEMA = pa.schema(
         *(("number", pa.int64()), ("source_id", pa.int64()), ("log_offset", pa.int64())),
         *(("sensor_id", pa.string()), ("sensor_type", pa.string()), ("location", pa.string())),
         *(("hundredths", pa.int64()), ("timestamp_us", pa.int64()), ("anomaly", pa.bool_())),
-        *(("ingested_on", pa.date32()), ("age_ms", pa.float64())),
+        *(("ingested_on", pa.date32()), ("unit", pa.string()), ("age_ms", pa.float64())),
     ]
 )
 _READ = csv.ReadOptions(column_names=SCHEMA.names, use_threads=False)
@@ -42,7 +44,8 @@ _CONVERT = csv.ConvertOptions(
 )
 _COLUMNS = (
     *("sensor_id", "sensor_type", "location", "value", "timestamp", "is_anomaly"),
-    *("anomaly_score", "rule_based_anomaly", "reason", "source_id", "log_offset", "ingested_on"),
+    *("anomaly_score", "rule_based_anomaly", "reason", "lower", "upper"),
+    *("source_id", "log_offset", "ingested_on"),
 )
 
 
@@ -182,9 +185,14 @@ def to_rows(readings: pa.Table, verdicts: Verdicts) -> bytes:
         pa.array(verdicts.score.round(6), mask=unknown),
         readings["anomaly"],
         pa.array(verdicts.reason, pa.string()),
+        *(_limits(verdicts.lower), _limits(verdicts.upper)),
         *(readings["source_id"], readings["log_offset"], readings["ingested_on"]),
     )
     return to_csv(dict(zip(_COLUMNS, fields, strict=True)))
+
+
+def _limits(limits: npt.NDArray[np.float64]) -> pa.Array:
+    return pa.array(limits.round(2), mask=np.isnan(limits))
 
 
 def insert(tx: Cursor, rows: bytes) -> None:

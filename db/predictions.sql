@@ -6,7 +6,7 @@ SELECT r.* FROM unnest(%(sources)s::int[], %(low)s::bigint[], %(high)s::bigint[]
     AS s (source_id, low, high)
 CROSS JOIN LATERAL (
     SELECT id, source_id, log_offset, sensor_id, sensor_type, location, (value * 100)::bigint,
-        (extract(epoch FROM timestamp) * 1000000)::bigint, anomaly, ingested_on,
+        (extract(epoch FROM timestamp) * 1000000)::bigint, anomaly, ingested_on, unit,
         1000 * date_part('epoch', now() AT TIME ZONE 'UTC' - created_at)
     FROM sensor_readings
     WHERE source_id = s.source_id AND log_offset >= s.low AND log_offset < s.high
@@ -20,7 +20,8 @@ SELECT r.* FROM unnest(%(sources)s::int[], %(low)s::bigint[], %(high)s::bigint[]
     AS s (source_id, low, high)
 CROSS JOIN LATERAL (
     SELECT id, source_id, log_offset, sensor_id, sensor_type, location, (value * 100)::bigint,
-        (extract(epoch FROM timestamp) * 1000000)::bigint, rule_based_anomaly, ingested_on, 0.0
+        (extract(epoch FROM timestamp) * 1000000)::bigint, rule_based_anomaly, ingested_on, '',
+        0.0
     FROM ml_anomaly_predictions
     WHERE source_id = s.source_id AND log_offset >= s.low AND log_offset < s.high
         AND ingested_on >= %(since)s

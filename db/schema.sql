@@ -473,6 +473,8 @@ CREATE TABLE IF NOT EXISTS ml_anomaly_predictions (
     rule_based_anomaly  BOOLEAN NOT NULL,
     created_at          TIMESTAMP NOT NULL DEFAULT (clock_timestamp() AT TIME ZONE 'UTC'),
     reason              TEXT,
+    lower               DOUBLE PRECISION,
+    upper               DOUBLE PRECISION,
     source_id           INTEGER NOT NULL,
     log_offset          BIGINT NOT NULL,
     ingested_on         DATE NOT NULL DEFAULT (now() AT TIME ZONE 'UTC')::date
@@ -495,7 +497,9 @@ COMMENT ON COLUMN ml_anomaly_predictions.is_anomaly IS 'The detector''s verdict;
 COMMENT ON COLUMN ml_anomaly_predictions.anomaly_score IS 'score_samples of the forest, -1..0, lower = more anomalous; NULL until fitted.';
 COMMENT ON COLUMN ml_anomaly_predictions.rule_based_anomaly IS 'The sensor''s own flag (sensor_readings.anomaly).';
 COMMENT ON COLUMN ml_anomaly_predictions.created_at IS 'When the row was written, UTC.';
-COMMENT ON COLUMN ml_anomaly_predictions.reason IS 'For an anomaly: the feature furthest out of its band, in words.';
+COMMENT ON COLUMN ml_anomaly_predictions.reason IS 'For an anomaly: what is furthest from usual, in words, with its unit.';
+COMMENT ON COLUMN ml_anomaly_predictions.lower IS 'Lower end of the band the value was judged by, in its unit; NULL until the series is known.';
+COMMENT ON COLUMN ml_anomaly_predictions.upper IS 'Upper end of that band.';
 COMMENT ON COLUMN ml_anomaly_predictions.source_id IS 'Partition the reading came from.';
 COMMENT ON COLUMN ml_anomaly_predictions.log_offset IS 'Offset of the reading in that partition.';
 COMMENT ON COLUMN ml_anomaly_predictions.ingested_on IS 'Date (UTC) on which the reading was written (sensor_readings).';
@@ -567,7 +571,7 @@ COMMENT ON COLUMN detector_shards.shard IS 'Number of the shard.';
 COMMENT ON COLUMN detector_shards.owner IS 'Detector that works on it, as in lease_owners; NULL: nobody.';
 COMMENT ON COLUMN detector_shards.version IS 'Moves with every batch and every new owner: the fence.';
 COMMENT ON COLUMN detector_shards.positions IS 'First offset not yet scored, per source_id. Moves in the transaction of the predictions.';
-COMMENT ON COLUMN detector_shards.state IS 'What was learnt up to state_positions: per type arrays in numpy''s npz format, no pickle, together as msgpack.';
+COMMENT ON COLUMN detector_shards.state IS 'What was learnt up to state_positions: per type what AnomalyDetector.save returns, no pickle, together as msgpack.';
 COMMENT ON COLUMN detector_shards.state_positions IS 'As positions; what was scored since is learnt again after a restart.';
 
 CREATE TABLE IF NOT EXISTS model_runs (

@@ -1,30 +1,41 @@
-"""Bands: how far each feature is from usual, which one most, and whether vectors have changed."""
+"""Bands: how far each feature is from usual, which one most and how to say it; drift of vectors."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
 from pipeline.features import (
+    CENTRE,
     FEATURE_NAMES,
     HOUR_COS,
     HOUR_SIN,
     MEAN,
     RANGE,
     RATE,
+    SCALE,
     STD,
+    STEP,
+    STEP_SCALE,
+    STILL,
+    SWING,
     VALUE,
     Floats,
 )
 
 # The features that can be out of their band; the hour cannot.
 GATED = (VALUE, RATE, MEAN, STD, RANGE)
+# A verdict needs a feature so many usual deviations out: a forest's quantile falls on clean data
+# too. What it buys: docs/detection.md.
+GATE = 4.5
 # Of the population stability index.
 DRIFT_BINS = 10
 
 
 def outside(vectors: Floats) -> Floats:
     """Return how far each feature is out, 0 or more."""
-    out = np.abs(vectors)
+    out = np.abs(vectors[:, : len(FEATURE_NAMES)])
     out[:, [HOUR_SIN, HOUR_COS]] = 0.0
     return out
 
@@ -35,21 +46,47 @@ def exceedance(vectors: Floats) -> Floats:
     return furthest
 
 
-def describe(vectors: Floats, values: Floats) -> list[str]:
-    """Return for each vector which feature is furthest out, in an operator's words."""
-    furthest = outside(vectors).argmax(axis=1)
-    texts = []
-    for row, feature in enumerate(furthest.tolist()):
-        name = FEATURE_NAMES[feature].replace("_", " ")
-        far = vectors[row, feature]
-        if feature == RANGE:
-            texts.append("stuck: hardly any change between readings")
-        elif feature == VALUE:
-            side = "above" if far > 0 else "below"
-            texts.append(f"value {abs(far):.1f} usual deviations {side} normal")
-        else:
-            texts.append(f"{name} {abs(far):.1f}× normal")
-    return texts
+def band(usual: Floats) -> tuple[Floats, Floats]:
+    """Return between which values each reading was usual; NaN where that is not known."""
+    centre, half = usual[:, CENTRE], GATE * usual[:, SCALE]
+    known = usual[:, SCALE] > 0
+    return np.where(known, centre - half, np.nan), np.where(known, centre + half, np.nan)
+
+
+def reason(usual: Floats, value: float, unit: str) -> str:
+    """Return in an operator's words which feature of one reading is furthest out.
+
+    Parameters
+    ----------
+    usual : array (13,)
+        As of ``Features``.
+    value, unit : float, str
+        The reading's.
+    """
+    feature = int(outside(usual[None])[0].argmax())
+    if feature == RANGE:
+        return f"has not changed for {_duration(usual[STILL])}"
+    if feature == STD:
+        return f"swings {max(2.0, usual[SWING]):.0f} times as much as usual"
+    digits = max(0, min(2, 1 - math.floor(math.log10(2 * GATE * usual[SCALE]))))
+    (lower,), (upper,) = band(usual[None])
+    shown = f"{value:.{digits}f} {unit}".rstrip()
+    if feature == VALUE:
+        return f"{shown}, usually {lower:.{digits}f} to {upper:.{digits}f}"
+    if feature == MEAN:
+        side = "above" if usual[MEAN] > 0 else "below"
+        return f"{shown}, stays {side} its usual {usual[CENTRE]:.{digits}f}"
+    way, most = "up" if usual[STEP] > 0 else "down", GATE * usual[STEP_SCALE]
+    step = f"{abs(usual[STEP]):.{digits}f} {unit}".rstrip()
+    return f"went {way} by {step} at once, usually by at most {most:.{digits}f}"
+
+
+def _duration(seconds: float) -> str:
+    """Return a time as one would say it, e.g. 14 min."""
+    for size, name in ((86_400, "days"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {name}"
+    return f"{seconds:.0f} s"
 
 
 def population_stability(previous: Floats, current: Floats) -> float:

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-import io
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+import zlib
+from collections.abc import Callable, Iterable, Sequence
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.features import Floats, Ints, SensorStates, as_slots, compute_features
+from pipeline import bands, features, forest, type_model
+from pipeline.features import Floats, Ints, States, compute_features, increase, new_state
 from pipeline.settings import DetectorSettings
 from pipeline.type_model import Training, TypeModel, Verdicts
 
-# Of what ``save`` returns; another one is not restored.
-STATE_VERSION = 10
+Slots = npt.NDArray[np.intp]
+
+# What a state depends on besides its layout.
+_CONSTANTS = {
+    f"{room.__name__}.{name}": value
+    for room in (bands, features, forest, type_model)
+    for name, value in vars(room).items()
+    if name.isupper() and isinstance(value, int | float | tuple)
+}
 
 
 class AnomalyDetector:
-    """Finds readings that are unlike what their sensor usually does; learns along the stream.
+    """Finds readings that are unlike what their series usually does; learns along the stream.
 
     Parameters
     ----------
@@ -34,9 +42,12 @@ class AnomalyDetector:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.settings = settings or DetectorSettings()
+        self.cumulative = {name.strip() for name in self.settings.cumulative_types.split(",")}
         self._clock = clock
         self._types: dict[str, TypeModel] = {}
-        self._states = SensorStates.empty(64, self.settings.history_size)
+        self._empty = new_state(self.settings.history_size)
+        self._version = zlib.crc32(f"{self._empty.dtype.descr} {_CONSTANTS}".encode())
+        self._states: States = np.repeat(self._empty, 64)
         self._free: list[int] = list(range(63, -1, -1))
 
     @property
@@ -44,112 +55,117 @@ class AnomalyDetector:
         """Number of sensor types that have a model."""
         return sum(model.forest is not None for model in self._types.values())
 
-    def sensors(self, sensor_type: str) -> list[str]:
-        """Return the sensors of a type that are remembered."""
+    def series(self, sensor_type: str) -> list[tuple[str, str]]:
+        """Return location and sensor of the series of a type that are remembered."""
         model = self._types.get(sensor_type)
         return list(model.slots) if model else []
 
     def process(
         self,
+        locations: Sequence[str],
         sensor_types: Sequence[str],
         sensor_ids: Sequence[str],
         values: Floats,
         timestamp_us: Ints,
+        units: Sequence[str] | None = None,
         learn_only: bool = False,
     ) -> Verdicts:
         """Take readings in their order; return their verdicts.
 
         The verdicts depend on the readings and their order, not on how they are cut into calls.
         """
+        units = units if units is not None else [""] * len(values)
         chunk = max(1, self.settings.forget_readings // 2)
         parts = []
         for first in range(0, max(1, len(values)), chunk):
             cut = slice(first, first + chunk)
-            parts.append(
-                self._process(
-                    sensor_types[cut], sensor_ids[cut], values[cut], timestamp_us[cut], learn_only
-                )
-            )
+            keys = (locations[cut], sensor_types[cut], sensor_ids[cut])
+            given = (values[cut], timestamp_us[cut], units[cut])
+            parts.append(self._process(*keys, *given, learn_only))
         return parts[0] if len(parts) == 1 else Verdicts.joined(parts)
 
     def _process(
-        self,
-        sensor_types: Sequence[str],
-        sensor_ids: Sequence[str],
-        values: Floats,
-        timestamp_us: Ints,
-        learn_only: bool,
-    ) -> Verdicts:
+        self, locations: Sequence[str], sensor_types: Sequence[str], sensor_ids: Sequence[str],
+        values: Floats, timestamp_us: Ints, units: Sequence[str], learn_only: bool,
+    ) -> Verdicts:  # fmt: skip
         verdicts = Verdicts.unknown(len(values))
         rows_of = _by_type(sensor_types)
         for sensor_type in rows_of.keys() - self._types.keys():
             self._types[sensor_type] = TypeModel(sensor_type, self.settings, self._clock)
-        slots = self._slots(sensor_types, sensor_ids)
+        slots = self._slots(locations, sensor_types, sensor_ids)
         numbers = {t: self._types[t].readings + np.arange(len(r)) for t, r in rows_of.items()}
         for sensor_type, rows in rows_of.items():
             self._start_anew_after_long(slots[rows], numbers[sensor_type])
-        features = compute_features(self._states, slots, values, timestamp_us)
+        counters = [rows_of[t] for t in rows_of.keys() & self.cumulative]
+        counted = np.concatenate([_as_slots([]), *counters])
+        counts, values = values[counted], values.copy()
+        values[counted], seconds = increase(
+            self._states, slots[counted], counts, timestamp_us[counted]
+        )
+        found = compute_features(self._states, slots, values, timestamp_us)
         for sensor_type, rows in rows_of.items():
-            self._states.last[slots[rows]] = numbers[sensor_type]
-            self._types[sensor_type].process(
-                rows, features.vectors, features.accepted, features.cold, values, timestamp_us,
-                verdicts, learn_only,
-            )  # fmt: skip
+            self._states["number"][slots[rows]] = numbers[sensor_type]
+            model = self._types[sensor_type]
+            model.process(rows, found, timestamp_us, verdicts, learn_only)
+        for row in np.flatnonzero(verdicts.is_anomaly).tolist():
+            unit = units[row] + "/s" * (sensor_types[row] in self.cumulative)
+            verdicts.reason[row] = bands.reason(found.usual[row], values[row], unit)
+        verdicts.lower, verdicts.upper = bands.band(found.usual)
+        # What a counter may show is what it showed before, and so much more.
+        for limits in (verdicts.lower, verdicts.upper):
+            limits[counted] = counts + (limits[counted] - values[counted]) * seconds
         return verdicts
 
-    def _start_anew_after_long(self, slots: npt.NDArray[np.intp], numbers: Ints) -> None:
-        """Empty the states of sensors of a type that have not been seen for long.
+    def _start_anew_after_long(self, slots: Slots, numbers: Ints) -> None:
+        """Empty the states of series of a type that have not been seen for long.
 
-        ``numbers`` counts the type's readings. That is what makes the memory of such a sensor worth
+        ``numbers`` counts the type's readings. That is what makes the memory of such a series worth
         nothing, so that it makes no difference when it is let go (``_let_go``).
         """
-        sensors, first = np.unique(slots, return_index=True)
-        unseen = numbers[first] - self._states.last[sensors]
-        gone = sensors[unseen > self.settings.forget_readings]
-        if len(gone):
-            self._states.put(gone, SensorStates.empty(len(gone), self.settings.history_size))
+        series, first = np.unique(slots, return_index=True)
+        unseen = numbers[first] - self._states["number"][series]
+        gone = series[unseen > self.settings.forget_readings]
+        self._states[gone] = self._empty
 
-    def _let_go(self) -> None:
-        """Free the slots of sensors that would start anew anyway."""
-        for model in self._types.values():
-            self._let_go_of(model)
-
-    def _let_go_of(self, model: TypeModel) -> None:
-        names = list(model.slots)
-        slots = as_slots([model.slots[name] for name in names])
-        unseen = model.readings - self._states.last[slots]
+    def _let_go(self, model: TypeModel) -> None:
+        """Free the slots of series that would start anew anyway."""
+        keys, slots = list(model.slots), _as_slots(model.slots.values())
+        unseen = model.readings - self._states["number"][slots]
         for place in np.flatnonzero(unseen > self.settings.forget_readings).tolist():
-            self._free.append(model.slots.pop(names[place]))
+            self._free.append(model.slots.pop(keys[place]))
 
     def _slots(
-        self, sensor_types: Sequence[str], sensor_ids: Sequence[str]
-    ) -> npt.NDArray[np.intp]:
-        slots = self._known_slots(sensor_types, sensor_ids)
-        new = {(sensor_types[row], sensor_ids[row]) for row in np.flatnonzero(slots < 0).tolist()}
+        self, locations: Sequence[str], sensor_types: Sequence[str], sensor_ids: Sequence[str]
+    ) -> Slots:
+        """Return the row in ``_states`` of each reading's series."""
+        slots = self._known_slots(locations, sensor_types, sensor_ids)
+        new = np.flatnonzero(slots < 0).tolist()
         if len(new) > len(self._free):
-            self._let_go()
-            slots = self._known_slots(sensor_types, sensor_ids)
-        for row in np.flatnonzero(slots < 0).tolist():
-            known = self._types[sensor_types[row]].slots
-            if sensor_ids[row] not in known:
-                known[sensor_ids[row]] = self._new_slot()
-            slots[row] = known[sensor_ids[row]]
+            for model in self._types.values():
+                self._let_go(model)
+            slots = self._known_slots(locations, sensor_types, sensor_ids)
+            new = np.flatnonzero(slots < 0).tolist()
+        for row in new:
+            known, key = self._types[sensor_types[row]].slots, (locations[row], sensor_ids[row])
+            if key not in known:
+                known[key] = self._new_slot()
+            slots[row] = known[key]
         return slots
 
     def _known_slots(
-        self, sensor_types: Sequence[str], sensor_ids: Sequence[str]
-    ) -> npt.NDArray[np.intp]:
+        self, locations: Sequence[str], sensor_types: Sequence[str], sensor_ids: Sequence[str]
+    ) -> Slots:
         types = {t: model.slots for t, model in self._types.items()}
-        pairs = zip(sensor_types, sensor_ids, strict=True)
-        return as_slots([types[t].get(i, -1) for t, i in pairs])
+        keys = zip(sensor_types, zip(locations, sensor_ids, strict=True), strict=True)
+        return _as_slots([types[t].get(key, -1) for t, key in keys])
 
     def _new_slot(self) -> int:
         if not self._free:
             size = len(self._states)
-            self._states.grow(max(64, size // 4))
+            self._states.resize(size + max(64, size // 4), refcheck=False)
             self._free = list(range(len(self._states) - 1, size - 1, -1))
         slot = self._free.pop()
-        self._states.put(as_slots([slot]), SensorStates.empty(1, self.settings.history_size))
+        self._states[slot] = self._empty
         return slot
 
     def forget(self, sensor_type: str) -> None:
@@ -159,46 +175,37 @@ class AnomalyDetector:
             self._free.extend(model.slots.values())
 
     def save(self, sensor_type: str) -> bytes:
-        """Return the state of a sensor type: numpy's npz format, no pickle."""
+        """Return the state of a sensor type: compressed msgpack, no pickle."""
         model = self._types.get(sensor_type) or TypeModel(sensor_type, self.settings, self._clock)
-        self._let_go_of(model)
-        names = list(model.slots)
-        arrays = self._states.take(as_slots([model.slots[name] for name in names])).arrays()
-        text = np.frombuffer("\0".join(names).encode(), dtype=np.uint8)
-        buffer = io.BytesIO()
-        states: dict[str, Any] = {f"s_{k}": v for k, v in arrays.items()}
-        version = np.array(STATE_VERSION)
-        # Of sensors seen once or twice most is empty.
-        np.savez_compressed(buffer, version=version, sensors=text, **(states | model.save()))
-        return buffer.getvalue()
+        self._let_go(model)
+        states = self._states[_as_slots(model.slots.values())].tobytes()
+        whole = (self._version, list(model.slots), states, model.save())
+        # Of series seen once or twice most is empty.
+        return zlib.compress(msgspec.msgpack.encode(whole), 1)
 
     def restore(self, sensor_type: str, state: bytes) -> bool:
         """Continue a sensor type from a saved state, in place of what is known of it.
 
-        Returns whether that was possible: not from the state of another version of this class, or
-        of another history size.
+        Returns whether that was possible: not from a state of other fields or constants.
         """
         self.forget(sensor_type)
+        version, keys, states, saved = msgspec.msgpack.decode(zlib.decompress(state))
+        if version != self._version:
+            return False
         model = TypeModel(sensor_type, self.settings, self._clock)
-        with np.load(io.BytesIO(state), allow_pickle=False) as stored:
-            arrays = dict(stored)
-        if arrays.get("version") != STATE_VERSION:
-            return False
-        if arrays["s_history"].shape[1] != self.settings.history_size:
-            return False
-        text = arrays["sensors"].tobytes().decode()
-        names = text.split("\0") if text else []
-        for name in names:
-            model.slots[name] = self._new_slot()
-        columns = SensorStates.empty(0, self.settings.history_size).arrays()
-        saved = SensorStates(*(arrays[f"s_{name}"] for name in columns))
-        self._states.put(as_slots(list(model.slots.values())), saved)
-        model.restore(arrays)
+        model.slots = {tuple(key): self._new_slot() for key in keys}
+        slots = _as_slots(model.slots.values())
+        self._states[slots] = np.frombuffer(states, dtype=self._states.dtype)
+        model.restore(saved)
         self._types[sensor_type] = model
         return True
 
 
-def _by_type(sensor_types: Sequence[str]) -> dict[str, npt.NDArray[np.intp]]:
+def _as_slots(slots: Iterable[int]) -> Slots:
+    return np.fromiter(slots, dtype=np.intp)
+
+
+def _by_type(sensor_types: Sequence[str]) -> dict[str, Slots]:
     codes: dict[str, int] = {}
     coded = np.array([codes.setdefault(t, len(codes)) for t in sensor_types], dtype=np.int64)
     return {t: np.flatnonzero(coded == code) for t, code in codes.items()}

@@ -1,15 +1,13 @@
-"""Features of the detector: each reading becomes a vector once, for training and scoring alike.
+"""What is remembered of a series, and the seven features: a vector for each reading, once.
 
-A vector says how far a reading is from what its own sensor usually does, in units of that sensor's
-usual deviation, so that sensors of one type with different levels and noise can share a forest.
+A vector says how far a reading is from what its own series usually does, in units of its usual
+deviation, so that series of one type with different levels and noise can share a forest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,170 +15,116 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
+States = npt.NDArray[np.void]
 
 FEATURE_NAMES = (
-    "value",
-    "hour_sin",
-    "hour_cos",
-    "rate_of_change",
-    "rolling_mean",
-    "rolling_std",
-    "rolling_range",
+    *("value", "hour_sin", "hour_cos", "rate_of_change"),
+    *("rolling_mean", "rolling_std", "rolling_range"),
 )
 VALUE, HOUR_SIN, HOUR_COS, RATE, MEAN, STD, RANGE = range(len(FEATURE_NAMES))
+# Beside the features, for words and pictures: the middle of the usual band and its usual deviation,
+# unit; the last step and the usual one, unit; how many times the usual the last readings swing; for
+# how long the value has not changed, seconds.
+CENTRE, SCALE, STEP, STEP_SCALE, SWING, STILL = range(len(FEATURE_NAMES), len(FEATURE_NAMES) + 6)
 
-# A sensor's baseline (median, scales) is taken anew after this many of its readings and frozen
-# between: the readings of a block do not depend on each other, and a median costs a tenth.
+# Limit of the usual, in normal deviates: beyond it a reading is kept out of what is remembered
+# (Iglewicz and Hoaglin 1993). The verdict's is wider (type_model.GATE).
+ACCEPT = 3.5
+# A baseline (median, scales) is taken anew after so many readings and frozen between: those of a
+# block do not depend on each other, and a median costs a tenth.
 BLOCK = 10
-# A residual is the distance from the mean of so many usable readings before, or from the last
-# reading, whichever is nearer: a spike is far once, not on its way back too.
+# A scale is known from so many moves on, neighbours that differ: one that is stuck when it is first
+# seen must not pass for one that hardly ever moves. One that never moved in so many histories does.
+MOVES, MOTIONLESS_HISTORIES = 20, 10
+# The baseline leaves out the latest accepted readings, once there are three times as many: the
+# beginning of a drift must not become what the rest of it is compared with.
+DELAY = 20
+# So many more readings kept out than accepted: what the series does now is its new normal, taken
+# from its last readings, whatever they were.
+RENEW_AFTER, RECENT = 100, 32
+# Residuals are from the mean of so many usable readings before, or from the last reading, whichever
+# is nearer: a spike is far once, not on its way back too.
 NEIGHBOURS = 3
-# Rolling mean: exponentially weighted (Roberts 1959), each deviation cut at LEVEL_CAP so that one
-# spike is no shift; it counts only as far as the last two readings bear it out, so that it ends
-# with the event. LEVEL_WINDOW plain readings vary about as much.
+# How many steps say how much it swings, in words.
+SWUNG = 8
+# Rolling mean: exponentially weighted (Roberts 1959), a deviation cut at LEVEL_CAP usual ones. So
+# many plain readings vary about as much: 2 / gain - 1, halved by their usual correlation.
 LEVEL_GAIN, LEVEL_CAP, LEVEL_WINDOW = 0.12, 3.0, 8
-# Rolling standard deviation: a one-sided cumulative sum (Page 1954) of squared residuals. GAIN r²
-# - LEAK is, up to a factor, the log likelihood ratio of noise grown some twofold. CAP keeps one
-# residual, such as a spike's, from deciding alone; with CONFIRM of the sum so far a second one
-# does. TOP lets the alarm end soon after the burst.
+# Rolling deviation: a one-sided cumulative sum (Page 1954), GAIN r² - LEAK being, up to a factor,
+# the log likelihood ratio of noise grown some twofold. One residual, such as a spike's, adds no
+# more than CAP and CONFIRM of the sum so far; TOP lets the alarm end soon after the burst.
 SPREAD_GAIN, SPREAD_LEAK, SPREAD_CAP, SPREAD_CONFIRM, SPREAD_TOP = 0.36, 0.916, 1.5, 0.5, 6.5
-# Rolling range: minus the surprise of a run of equal readings, -log of the usual share of
-# equal neighbours for each reading; scaled so that eight such nats are a feature of 4.
-SURPRISE_UNIT = 0.5
-# A sensor that hardly ever changes is not stuck when it does not.
-MOSTLY_STILL = 0.9
-# A reading enters the history unless value, rolling mean or deviation are beyond these: a drift
-# must not become its own baseline.
-ACCEPT_VALUE, ACCEPT_MEAN, ACCEPT_STD = 3.5, 3.5, 4.0
-# The baseline leaves out the latest accepted readings, once there are DELAY_FROM: the beginning of
-# a drift must not become what the rest of it is compared with.
-DELAY, DELAY_FROM = 20, 60
-# Heavy-tailed noise is measured by outer quantiles too (share, normal deviate), up to so many times
-# what its median says.
-TAILS = ((0.9, 1.645), (0.97, 2.17))
-TAIL_LIMIT = 2.0
-# Slow waves, a thermostat's cycle and the day's are wander. A deviation counts by how far off its
-# baseline the sensor usually is, events or not: WANDER_SHARE of the distances of its last
-# WANDER_BLOCKS blocks (their medians) are below WANDER_NORMAL standard deviations. Only what is
-# more than WANDER_DOUBT times what its noise explains is wander, and of that WANDER_WEIGHT: all of
-# it would hide shifts in it.
-WANDER_BLOCKS, WANDER_SHARE, WANDER_NORMAL = 64, 0.6, 0.8416
-WANDER_DOUBT, WANDER_WEIGHT = 1.3, 0.6
-# Accepted readings a sensor needs before it has a baseline of its own.
-MIN_HISTORY = BLOCK
-# A reading whose feature is beyond this is kept out of the rolling statistics.
-EXCLUDE_BEYOND = 3.5
-# So many more readings not accepted than accepted: what the sensor does now is its new normal.
-REBASELINE_AFTER = 100
-# What a new baseline is taken from: the last readings, whatever they were.
-RECENT = 32
-# Values are stored in hundredths: no deviation below one step can be told from rounding.
-RESOLUTION = 0.01
-# Makes a median absolute deviation estimate a standard deviation (of normal noise).
+# How far the median of each of so many blocks was off the baseline is wander (slow waves, duty
+# cycles), as far as it is more than WANDER_DOUBT times what noise explains; so much of it counts
+# as noise: all of it would hide shifts.
+WANDER_BLOCKS, WANDER_DOUBT, WANDER_WEIGHT = 64, 1.3, 0.6
+WANDER_SHARE, WANDER_NORMAL = 0.6, 0.8416
+# Memory of the daily profile, days; its residuals are cut at so many usual ones.
+PROFILE_DAYS, PROFILE_CUT = 3.0, 3.0
+TAIL, TAIL_NORMAL, TAIL_LIMIT = 0.9, 1.645, 2.0
+# Makes a median absolute deviation a standard deviation, of normal noise.
 MAD_TO_SIGMA = 1.4826
-# Vectors are cut here, far beyond every band: 1e6 sigma says no more than 50 do.
+# Values are stored in hundredths.
+RESOLUTION = 0.01
+# Vectors are cut here, far beyond every band: 1e6 deviations say no more than 50 do.
 LIMIT = 50.0
 
-# The columns of a sensor's baseline: not known before its first.
-_BASELINE = (
-    *("median", "scale", "step_scale", "mean_scale", "residual_scale"),
-    "still_surprise",
-)
-
-_MINUTES = 1440
-_ANGLE = np.arange(_MINUTES) * (2 * np.pi / _MINUTES)
+_MINUTE_US, _DAY_US = 60_000_000, 86_400_000_000
+_ANGLE = np.arange(1440) * (2 * np.pi / 1440)
 # Tables, not functions: the same reading must give the same bits in a batch of any size.
 _SIN, _COS = np.sin(_ANGLE), np.cos(_ANGLE)
-_MINUTE_US = 60_000_000
 
 
-@dataclass
-class SensorStates:
-    """What is remembered of sensors, one row each; all arrays share their first dimension.
+def state_dtype(history_size: int) -> np.dtype[np.void]:
+    """Return what is remembered of one series; numbers are NaN, counts and times 0, at first.
 
-    Attributes
-    ----------
-    history : array (sensors, history_size)
-        Accepted readings, oldest first, right-aligned, NaN where there are none yet.
-    recent : array (sensors, RECENT)
-        Last readings, accepted or not, likewise.
-    trail : array (sensors, NEIGHBOURS)
-        Last readings that were no outliers by themselves, likewise.
-    astray : array (sensors, WANDER_BLOCKS)
-        How far the median of each of the last blocks was off the baseline, likewise.
-    seen : array of int
-        Readings seen.
-    last : array of int
-        Number of its last reading among those of its type; kept by the detector.
-    excluded : array of int
-        Readings not accepted less those accepted since, not below 0.
-    median, scale, step_scale, mean_scale, residual_scale, still_surprise : array
-        The baseline: centre and robust deviation of values, of steps between neighbours, of short
-        means around the centre, of residuals; surprise of a reading that equals the one before.
-        NaN before the first.
-    spread, level : array
-        Running values of the rolling standard deviation and of the rolling mean.
-    still : array of int
-        Length of the run of equal readings so far.
+    Values are in the reading's unit, of a counter in units per second, less the daily profile.
     """
+    return np.dtype(
+        [
+            ("history", "f8", history_size),  # accepted readings, oldest first, right-aligned
+            ("recent", "f8", RECENT),  # last readings, accepted or not, likewise
+            ("trail", "f8", NEIGHBOURS),  # last readings that were usable, likewise
+            ("astray", "f8", WANDER_BLOCKS),  # |median of a block - median|, likewise
+            ("seen", "i8"),  # readings
+            ("number", "i8"),  # of its last reading among those of its type; the detector's
+            ("excluded", "i8"),  # readings kept out less those accepted since, not below 0
+            ("median", "f8"),  # of the history: the baseline
+            ("scale", "f8"),  # usual deviation from it, wander included
+            ("step_scale", "f8"),  # usual step between neighbours
+            ("mean_scale", "f8"),  # usual deviation of short means, in ``scale``
+            ("residual_scale", "f8"),  # usual residual
+            ("still_nats", "f8"),  # surprise of a reading that equals the one before, nats
+            ("level", "f8"),  # rolling mean, in ``scale``
+            ("spread", "f8"),  # rolling deviation's cumulative sum
+            ("last", "f8"),  # last reading as it came
+            ("run", "i8"),  # readings since it changed
+            ("changed_us", "i8"),  # when it did
+            ("resolution", "f8"),  # smallest difference that can be told
+            ("tick", "f8"),  # smallest change so far: coarse instruments move in steps
+            ("began_us", "i8"),  # since when the daily profile is learnt
+            ("profile_us", "i8"),  # until when
+            ("origin", "f8"),  # what it is counted from
+            ("profile", "f8", 3),  # level, sine and cosine of the hour
+            ("normal", "f8", (3, 4)),  # its normal equations, right side last
+            ("error", "f8"),  # usual |residual| of the profile
+            ("error_sum", "f8"),  # of the block so far
+            ("count", "f8"),  # last reading of a counter
+            ("count_us", "i8"),  # its time
+        ]
+    )
 
-    history: Floats
-    recent: Floats
-    trail: Floats
-    astray: Floats
-    seen: Ints
-    last: Ints
-    excluded: Ints
-    median: Floats
-    scale: Floats
-    step_scale: Floats
-    mean_scale: Floats
-    residual_scale: Floats
-    still_surprise: Floats
-    spread: Floats
-    level: Floats
-    still: Ints
 
-    @classmethod
-    def empty(cls, sensors: int, history_size: int) -> SensorStates:
-        """Return states of sensors never seen."""
-        unknown = {name: np.full(sensors, np.nan) for name in _BASELINE}
-        return cls(
-            history=np.full((sensors, history_size), np.nan),
-            recent=np.full((sensors, RECENT), np.nan),
-            trail=np.full((sensors, NEIGHBOURS), np.nan),
-            astray=np.full((sensors, WANDER_BLOCKS), np.nan),
-            seen=np.zeros(sensors, dtype=np.int64),
-            last=np.zeros(sensors, dtype=np.int64),
-            excluded=np.zeros(sensors, dtype=np.int64),
-            **unknown,
-            spread=np.zeros(sensors),
-            level=np.zeros(sensors),
-            still=np.zeros(sensors, dtype=np.int64),
-        )
-
-    def __len__(self) -> int:
-        return len(self.seen)
-
-    def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Return the columns by name."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
-
-    def take(self, rows: npt.NDArray[np.intp]) -> SensorStates:
-        """Return a copy of some rows."""
-        return SensorStates(*(array[rows] for array in self.arrays().values()))
-
-    def put(self, rows: npt.NDArray[np.intp], states: SensorStates) -> None:
-        """Overwrite some rows."""
-        for name, array in self.arrays().items():
-            array[rows] = getattr(states, name)
-
-    def grow(self, sensors: int) -> None:
-        """Make room for so many sensors more."""
-        more = SensorStates.empty(sensors, self.history.shape[1])
-        # One after the other, and by name: not all of it twice in memory.
-        for name in list(self.arrays()):
-            setattr(self, name, np.concatenate([getattr(self, name), getattr(more, name)]))
+def new_state(history_size: int) -> States:
+    """Return the state of a series never seen, an array of one."""
+    state: States = np.zeros(1, dtype=state_dtype(history_size))
+    for name in state.dtype.names or ():
+        if state.dtype[name].base == np.float64:
+            state[name] = np.nan
+    for name in ("level", "spread", "profile", "normal", "error_sum"):
+        state[name] = 0.0
+    state["resolution"] = RESOLUTION
+    return state
 
 
 @dataclass(frozen=True)
@@ -191,257 +135,234 @@ class Features:
     ----------
     vectors : array (readings, 7)
         In the order of FEATURE_NAMES; 0 = as usual, ±1 = one usual deviation.
+    usual : array (readings, 15)
+        The vectors, and the columns from CENTRE on.
     accepted : array of bool
-        Whether the reading entered its sensor's rolling statistics.
+        Whether the reading entered its series' history.
     cold : array of bool
-        Whether the sensor had no baseline yet: only the hour says something then.
+        Whether the series had no baseline yet: only the hour says something then.
     """
 
-    vectors: Floats
+    usual: Floats
     accepted: Bools
     cold: Bools
 
+    @property
+    def vectors(self) -> Floats:
+        """The features alone."""
+        return self.usual[:, : len(FEATURE_NAMES)]
+
+
+def increase(
+    states: States, slots: npt.NDArray[np.intp], counts: Floats, timestamp_us: Ints
+) -> tuple[Floats, Floats]:
+    """Return by how much counters rise, per second, and since how many seconds.
+
+    NaN for a series' first reading, and for one that is less than before: a reset.
+    """
+    order = np.argsort(slots, kind="stable")
+    own, n = slots[order], len(slots)
+    first = np.r_[True, own[1:] != own[:-1]][:n]
+    last = np.r_[first[1:], True][:n]
+    count, count_us = counts[order], timestamp_us[order]
+    before = np.where(first, states["count"][own], np.r_[np.nan, count[:-1]][:n])
+    before_us = np.where(first, states["count_us"][own], np.r_[0, count_us[:-1]][:n])
+    states["count"][own[last]], states["count_us"][own[last]] = count[last], count_us[last]
+    seconds = np.full(n, np.nan)
+    seconds[order] = (count_us - before_us) / 1e6
+    rates = np.full(n, np.nan)
+    rates[order] = count - before
+    known = (rates >= 0) & (seconds > 0)
+    rates[~known], rates[known] = np.nan, rates[known] / seconds[known]
+    # Of a series' first increase: a later one, assigned before, gives way to it.
+    new = np.flatnonzero(known & (states["seen"][slots] == 0))[::-1]
+    states["resolution"][slots[new]] = RESOLUTION / seconds[new]
+    return rates, seconds
+
 
 def compute_features(
-    states: SensorStates, slots: npt.NDArray[np.intp], values: Floats, timestamp_us: Ints
+    states: States, slots: npt.NDArray[np.intp], values: Floats, timestamp_us: Ints
 ) -> Features:
-    """Return the vectors of readings in their order and move the states of their sensors on.
+    """Return the vectors of readings in their order and move the states of their series on.
 
-    All sensors advance together, a block of readings each per round, so the cost is that of the
-    rounds (readings of the busiest sensor / BLOCK), not of the readings. The result does not depend
-    on how a stream is cut into calls.
+    Series advance together, a reading each per round. The result does not depend on how a stream is
+    cut into calls.
 
     Parameters
     ----------
-    states : SensorStates
+    states : array of ``state_dtype``
         Changed in place.
     slots : array of int
-        Row of each reading's sensor in ``states``.
+        Row of each reading's series in ``states``.
     values : array
-        Measured values, finite.
+        Measured values, finite; NaN: none, the reading has no features.
     timestamp_us : array of int
         Event times, microseconds since the epoch.
     """
-    n = len(values)
-    vectors = np.zeros((n, len(FEATURE_NAMES)))
-    accepted = np.ones(n, dtype=np.bool_)
-    cold = np.ones(n, dtype=np.bool_)
-    minute = timestamp_us // _MINUTE_US % _MINUTES
-    vectors[:, HOUR_SIN] = _SIN[minute]
-    vectors[:, HOUR_COS] = _COS[minute]
-    if not n:
-        return Features(vectors, accepted, cold)
-
-    order = np.argsort(slots, kind="stable")
-    sensors, starts, counts = np.unique(slots[order], return_index=True, return_counts=True)
-    work = states.take(sensors)
-    row = np.repeat(np.arange(len(sensors)), counts)
-    index = np.arange(n) - starts[row]
-    phase = work.seen % BLOCK
-    block = (phase[row] + index) // BLOCK
-    column = np.where(block == 0, index, (phase[row] + index) % BLOCK)
-    by_round = np.argsort(block, kind="stable")
-    bounds = np.searchsorted(block[by_round], np.arange(block.max() + 2))
-    for first, last in pairwise(bounds.tolist()):
-        picked = by_round[first:last]
-        readings = order[picked]
-        rows = np.unique(row[picked])
-        line = np.searchsorted(rows, row[picked])
-        cells = (line, column[picked])
-        block_values = np.full((len(rows), int(column[picked].max()) + 1), np.nan)
-        block_values[cells] = values[readings]
-        part = work if len(rows) == len(work) else work.take(rows)
-        block_vectors, block_accepted = _advance(part, block_values)
-        if part is not work:
-            work.put(rows, part)
-        cold[readings] = np.isnan(block_vectors[cells][:, VALUE])
-        known = readings[~cold[readings]]
-        known_cells = tuple(axis[~cold[readings]] for axis in cells)
-        for feature in (VALUE, RATE, MEAN, STD, RANGE):
-            vectors[known, feature] = block_vectors[(*known_cells, feature)]
-        accepted[readings] = block_accepted[cells]
-    states.put(sensors, work)
-    return Features(vectors, accepted, cold)
+    usual = np.full((len(values), STILL + 1), np.nan)
+    accepted = np.zeros(len(values), dtype=np.bool_)
+    taken = np.flatnonzero(~np.isnan(values))
+    series, row, counts = np.unique(slots[taken], return_inverse=True, return_counts=True)
+    # The busiest series first: those of a round are the first so many.
+    busiest = np.argsort(-counts, kind="stable")
+    work = states[series[busiest]]
+    order = np.argsort(np.argsort(busiest)[row], kind="stable")
+    turn = np.arange(len(taken)) - np.repeat(np.cumsum(counts[busiest]), counts[busiest])
+    turn += np.repeat(counts[busiest], counts[busiest])
+    by_turn = taken[order[np.argsort(turn, kind="stable")]]
+    for first, last in pairwise([0, *np.cumsum(np.bincount(turn)).tolist()]):
+        now = by_turn[first:last]
+        part = work[: len(now)]
+        usual[now], accepted[now] = _advance(part, values[now], timestamp_us[now])
+        due = np.flatnonzero(part["seen"] % BLOCK == 0)
+        if len(due):
+            part[due] = _baseline(part[due], timestamp_us[now[due]])
+    states[series[busiest]] = work
+    cold = np.isnan(usual[:, VALUE])
+    # What is not known yet says nothing.
+    usual[cold[:, None] | np.isnan(usual)] = 0.0
+    minute = timestamp_us // _MINUTE_US % 1440
+    usual[:, HOUR_SIN], usual[:, HOUR_COS] = _SIN[minute], _COS[minute]
+    return Features(usual, accepted, cold)
 
 
-def _advance(states: SensorStates, block: Floats) -> tuple[Floats, Bools]:
-    """Return vectors and acceptance of one block a sensor; NaN pads shorter blocks on the right."""
-    present = ~np.isnan(block)
-    lengths = present.sum(axis=1)
-    vectors, usable, accepted = _vectors(states, block, present)
-    _append(states.recent, block, lengths)
-    _append(states.trail, _picked_first(block, usable), usable.sum(axis=1))
-    entering = accepted.sum(axis=1)
-    _append(states.history, _picked_first(block, accepted), entering)
-    states.excluded[...] = np.maximum(states.excluded + lengths - 2 * entering, 0)
-    states.seen += lengths
-    due = np.flatnonzero(states.seen % BLOCK == 0)
-    if len(due):
-        part = states if len(due) == len(states) else states.take(due)
-        _rebaseline(part)
-        if part is not states:
-            states.put(due, part)
-    return vectors, accepted
+def _advance(s: States, raw: Floats, times: Ints) -> tuple[Floats, Bools]:
+    """Return features and acceptance of a reading of each series."""
+    jump = np.abs(raw - s["last"])
+    same = jump < s["resolution"] / 2
+    s["tick"] = np.fmin(s["tick"], np.where(same, np.nan, jump))
+    s["run"] = np.where(same, s["run"] + 1, 0)
+    s["changed_us"] = np.where(same, s["changed_us"], times)
+    s["last"] = raw
+    still = np.sqrt(2 * s["run"] * s["still_nats"])
 
+    profile = _profile(s, raw, times)
+    value, before = raw - profile, s["recent"][:, -1]
+    deviation = (value - s["median"]) / s["scale"]
+    usable = ~((np.abs(deviation) > ACCEPT) | (still > ACCEPT))
+    residual = np.abs(value - sum(s["trail"].T) / NEIGHBOURS)
+    residual = np.minimum(residual, np.abs(value - before)) / s["residual_scale"]
+    step = value - s["trail"][:, -1]
 
-def _vectors(states: SensorStates, block: Floats, present: Bools) -> tuple[Floats, Bools, Bools]:
-    """Return vectors, and which readings are usable, which accepted."""
-    median, scale = states.median[:, None], states.scale[:, None]
-    deviation = (block - median) / scale
-    still = _stillness(states, block, present)
-    usable = present & ~((np.abs(deviation) > EXCLUDE_BEYOND) | (still > EXCLUDE_BEYOND))
-    # The usable readings of the block, moved together behind those before it.
-    trail = np.concatenate([states.trail, _picked_first(block, usable)], axis=1)
-    start: Ints = np.cumsum(usable, axis=1) - usable
-    previous = [np.take_along_axis(trail, start + i, axis=1) for i in range(NEIGHBOURS)]
-    total = np.zeros_like(block)
-    for earlier in previous:
-        total += earlier
-    shifted = np.concatenate([states.recent[:, -1:], block[:, :-1]], axis=1)
-    apart = np.minimum(np.abs(block - total / NEIGHBOURS), np.abs(block - shifted))
+    capped = np.clip(deviation, -LEVEL_CAP, LEVEL_CAP)
+    level = s["level"] + LEVEL_GAIN * (capped - s["level"])
+    s["level"] = np.where(np.isnan(level), s["level"], level)
+    side = np.where(s["level"] < 0, -1.0, 1.0)
+    borne_out = np.maximum((value + before - 2 * s["median"]) / 2 / s["scale"] * side, 0.0)
+    level = side * np.minimum(np.abs(s["level"]), borne_out) / s["mean_scale"]
 
-    vectors = np.zeros((*block.shape, len(FEATURE_NAMES)))
-    vectors[..., VALUE] = deviation
-    vectors[..., RATE] = (block - previous[-1]) / states.step_scale[:, None]
-    before = (shifted - median) / scale
-    vectors[..., MEAN] = _level(states, deviation, before, present)
-    vectors[..., STD] = _spread(states, apart / states.residual_scale[:, None], present)
-    vectors[..., RANGE] = -still
-    known = ~np.isnan(deviation)
-    # A window not filled yet says nothing.
-    vectors[np.isnan(vectors) & known[..., None]] = 0.0
-    np.clip(vectors, -LIMIT, LIMIT, out=vectors)
-    limits = [ACCEPT_VALUE, ACCEPT_MEAN, ACCEPT_STD]
-    beyond = (np.abs(vectors[..., [VALUE, MEAN, STD]]) > limits).any(axis=2)
-    beyond |= vectors[..., RANGE] < -EXCLUDE_BEYOND
-    accepted = present & ~(beyond & known)
-    return vectors, usable, accepted
-
-
-def _stillness(states: SensorStates, block: Floats, present: Bools) -> Floats:
-    """Return how surprising it is that the value has not changed for so long."""
-    run = states.still
-    last = states.recent[:, -1]
-    runs = np.zeros(block.shape)
-    for column in range(block.shape[1]):
-        same = np.abs(block[:, column] - last) < RESOLUTION / 2
-        here = present[:, column]
-        run = np.where(here, np.where(same, run + 1, 0), run)
-        last = np.where(here, block[:, column], last)
-        runs[:, column] = run
-    states.still[...] = run
-    still = runs * states.still_surprise[:, None]
-    still[np.isnan(still)] = 0.0
-    return still
-
-
-def _level(states: SensorStates, deviation: Floats, before: Floats, present: Bools) -> Floats:
-    """Return the rolling mean deviation, as far as the last two readings bear it out."""
-    level = states.level
-    levels = np.zeros(deviation.shape)
-    capped = np.minimum(np.maximum(deviation, -LEVEL_CAP), LEVEL_CAP)
-    for column in range(deviation.shape[1]):
-        moved = level + LEVEL_GAIN * (capped[:, column] - level)
-        level = np.where(present[:, column] & ~np.isnan(moved), moved, level)
-        levels[:, column] = level
-    states.level[...] = level
-    side = np.where(levels < 0, -1.0, 1.0)
-    borne_out = np.maximum((deviation + before) / 2 * side, 0.0)
-    return side * np.minimum(np.abs(levels), borne_out) / states.mean_scale[:, None]
-
-
-def _spread(states: SensorStates, residual: Floats, present: Bools) -> Floats:
-    """Return how much the residuals have grown, 0 to ``SPREAD_TOP``."""
-    spread = states.spread
-    spreads = np.zeros(residual.shape)
     gain = SPREAD_GAIN * residual * residual - SPREAD_LEAK
-    for column in range(residual.shape[1]):
-        most = SPREAD_CAP + SPREAD_CONFIRM * spread
-        grown = np.maximum(spread + np.minimum(gain[:, column], most), 0.0)
-        grown = np.minimum(grown, SPREAD_TOP)
-        spread = np.where(present[:, column] & ~np.isnan(grown), grown, spread)
-        spreads[:, column] = spread
-    states.spread[...] = spread
-    return spreads
+    gain = np.minimum(gain, SPREAD_CAP + SPREAD_CONFIRM * s["spread"])
+    s["spread"] = np.clip(s["spread"] + np.nan_to_num(gain), 0.0, SPREAD_TOP)
+
+    every = np.ones(len(s), dtype=np.bool_)
+    _push(s["recent"], value, every)
+    swing = np.abs(np.diff(s["recent"][:, -SWUNG - 1 :], axis=1)).mean(axis=1) / s["step_scale"]
+    found = np.zeros((len(s), STILL + 1))
+    found[:, VALUE], found[:, RATE], found[:, MEAN] = deviation, step / s["step_scale"], level
+    found[:, STD], found[:, RANGE] = s["spread"], -still
+    np.clip(found, -LIMIT, LIMIT, out=found)
+    beyond = (np.abs(found[:, [VALUE, MEAN, STD, RANGE]]) > ACCEPT).any(axis=1)
+    accepted = ~(beyond & ~np.isnan(deviation))
+    found[:, CENTRE], found[:, SCALE] = s["median"] + profile, s["scale"]
+    found[:, STEP], found[:, STEP_SCALE], found[:, SWING] = step, s["step_scale"], swing
+    found[:, STILL] = (times - s["changed_us"]) / 1e6
+
+    _push(s["trail"], value, usable)
+    _push(s["history"], value, accepted)
+    s["excluded"] = np.maximum(s["excluded"] + np.where(accepted, -1, 1), 0)
+    s["seen"] += 1
+    return found, accepted
 
 
-def _picked_first(block: Floats, picked: Bools) -> Floats:
-    """Return each row with its picked cells moved to the front, in their order."""
-    return np.take_along_axis(block, np.argsort(~picked, axis=1, kind="stable"), axis=1)
+def _profile(s: States, raw: Floats, times: Ints) -> Floats:
+    """Return what the hour of day explains of readings, and add them to what it is fitted to.
+
+    A harmonic of the day, by recursive least squares: nothing in the first day, all of it from
+    the second on.
+    """
+    new = s["seen"] == 0
+    for name, first in (("origin", raw), ("began_us", times), ("profile_us", times)):
+        s[name] = np.where(new, first, s[name])
+    minute = times // _MINUTE_US % 1440
+    hour = np.stack([np.ones(len(s)), _SIN[minute], _COS[minute]], axis=1)
+    parts = s["profile"] * hour
+    daily = parts[:, 1] + parts[:, 2]
+    error = raw - s["origin"] - parts[:, 0] - daily
+    most = PROFILE_CUT * s["error"]
+    error = np.fmax(np.fmin(error, most), -most)
+    known = np.column_stack([hour, parts[:, 0] + daily + error])
+    s["normal"] += hour[:, :, None] * known[:, None, :]
+    s["error_sum"] += np.abs(error)
+    days = (times - s["began_us"]) / _DAY_US
+    return np.minimum(np.maximum(days - 1.0, 0.0), 1.0) * daily
 
 
-def _append(window: Floats, block: Floats, counts: Ints) -> None:
-    """Shift the first ``counts`` cells of each row of ``block`` into ``window`` from the right."""
-    longer = np.concatenate([window, block], axis=1)
-    columns = counts[:, None] + np.arange(window.shape[1])
-    window[...] = np.take_along_axis(longer, columns, axis=1)
+def _baseline(s: States, times: Ints) -> States:
+    """Return states with profile and baseline taken anew, at the end of a block."""
+    _fit_profile(s, times)
+    off = np.abs(_quantile(s["recent"][:, -BLOCK:], 0.5) - s["median"])
+    _push(s["astray"], off, ~np.isnan(off))
+    renewed, kept = s["excluded"] >= RENEW_AFTER, min(RECENT, s["history"].shape[1])
+    s["history"][renewed] = np.nan
+    s["history"][renewed, -kept:] = s["recent"][renewed, -kept:]
+    s["excluded"][renewed] = 0
+    cold = np.isnan(s["median"])
+    s["history"][cold] = _without_repeats(s["history"][cold], s["resolution"][cold])
+    history = s["history"].copy()
+    history[(~np.isnan(history)).sum(axis=1) >= 3 * DELAY, -DELAY:] = np.nan
 
-
-def _rebaseline(states: SensorStates) -> None:
-    """Take the baseline anew: of accepted readings, or of the last ones after a long exclusion."""
-    off = np.abs(_quantile(states.recent[:, -BLOCK:], 0.5) - states.median)
-    _append(states.astray, off[:, None], (~np.isnan(off)).astype(np.int64))
-    moved = states.excluded >= REBASELINE_AFTER
-    if moved.any():
-        states.history[moved] = np.nan
-        states.history[moved, -RECENT:] = states.recent[moved]
-        states.excluded[moved] = 0
-    history = states.history
-    enough = ~np.isnan(history[:, -MIN_HISTORY])
-    history = history[enough]
-    if not len(history):
-        return
-    history[(~np.isnan(history)).sum(axis=1) >= DELAY_FROM, -DELAY:] = np.nan
-    median = _quantile(history, 0.5)
-    steps = np.abs(history[:, 1:] - history[:, :-1])
-    floor = np.maximum(_instrument_step(states.recent[enough]) / 2, RESOLUTION)
-    # Nothing is known better than a hundred-thousandth of its size.
-    floor = np.maximum(floor, np.abs(median) * 1e-5)
-    scale = _robust_scale(np.abs(history - median[:, None]), floor)
-    means = _short_means(history, LEVEL_WINDOW)
-    mean_scale = _robust_scale(np.abs(means - median[:, None]), scale * LEVEL_WINDOW**-0.5)
-    wander = _wander(states.astray[enough], mean_scale)
-    scale = np.hypot(scale, wander)
-    residuals = np.abs(history[:, NEIGHBOURS:] - _short_means(history, NEIGHBOURS)[:, :-1])
+    steps = np.abs(np.diff(history, axis=1))
     pairs = (~np.isnan(steps)).sum(axis=1)
-    same = (steps <= RESOLUTION / 2).sum(axis=1)
-    states.median[enough] = median
-    states.scale[enough] = scale
-    states.step_scale[enough] = _robust_scale(steps, floor)
-    states.mean_scale[enough] = np.hypot(mean_scale, wander) / scale
-    states.residual_scale[enough] = _robust_scale(residuals, floor)
-    surprise = SURPRISE_UNIT * -np.log((same + 0.5) / (pairs + 1.0))
-    states.still_surprise[enough] = np.where(same < MOSTLY_STILL * pairs, surprise, 0.0)
+    moves = (steps >= s["resolution"][:, None] / 2).sum(axis=1)
+    few = moves < min(MOVES, history.shape[1] - 1)
+    known = ~(cold & few) | (s["seen"] >= MOTIONLESS_HISTORIES * history.shape[1])
+    median = _quantile(history, 0.5)
+    # Nothing is known better than a hundred-thousandth of its size.
+    floor = np.maximum(np.fmax(s["resolution"], s["tick"] / 2), np.abs(median) * 1e-5)
+    away = np.abs(history - median[:, None])
+    noise = _sigma(away, floor)
+    means = np.abs(_means(history, LEVEL_WINDOW) - median[:, None])
+    mean_scale = _sigma(means, noise * LEVEL_WINDOW**-0.5)
+    # Wander: how far it usually is off its baseline beyond what noise explains.
+    off = np.nan_to_num(_quantile(s["astray"], WANDER_SHARE)) / WANDER_NORMAL
+    wander = WANDER_WEIGHT * np.sqrt(np.maximum(off**2 - (WANDER_DOUBT * mean_scale) ** 2, 0.0))
+    scale = np.hypot(noise, wander)
+    residuals = np.abs(history[:, NEIGHBOURS:] - _means(history, NEIGHBOURS)[:, :-1])
+    for name, taken in (
+        ("scale", scale),
+        ("step_scale", _sigma(steps, floor)),
+        ("mean_scale", np.hypot(mean_scale, wander) / scale),
+        ("residual_scale", _sigma(residuals, floor)),
+    ):
+        # Of few moves a scale may only have grown.
+        s[name] = np.where(known, np.where(few, np.fmax(taken, s[name]), taken), s[name])
+    s["median"] = np.where(known, median, s["median"])
+    surprise = -np.log((pairs - moves + 0.5) / (pairs + 1.0))
+    s["still_nats"] = np.where(few, 0.0, surprise)
+    return s
 
 
-def _wander(astray: Floats, mean_scale: Floats) -> Floats:
-    """Return how far sensors usually are off their baseline beyond what their noise explains."""
-    off = np.nan_to_num(_quantile(astray, WANDER_SHARE)) / WANDER_NORMAL
-    square = np.maximum(off**2 - (WANDER_DOUBT * mean_scale) ** 2, 0.0)
-    return np.asarray(WANDER_WEIGHT * np.sqrt(square))
+def _fit_profile(s: States, times: Ints) -> None:
+    """Fit the daily profile; after a silence longer than its memory it begins anew."""
+    days = np.maximum(times - s["profile_us"], 0) / _DAY_US
+    forgotten = days > PROFILE_DAYS
+    s["began_us"] = np.where(forgotten, times, s["began_us"])
+    s["profile_us"] = np.maximum(times, s["profile_us"])
+    mean = s["error_sum"] / BLOCK
+    slowly = s["error"] + (np.minimum(mean, 2 * s["error"]) - s["error"]) / BLOCK
+    s["error"], s["error_sum"] = np.where(np.isnan(slowly), mean, slowly), 0.0
+    s["normal"] *= np.where(forgotten, 0.0, np.exp(-days / PROFILE_DAYS))[:, None, None]
+    # The ridge keeps what little is known small.
+    equations, sums = s["normal"][:, :, :3] + 1e-3 * np.eye(3), s["normal"][:, :, 3:]
+    s["profile"] = np.linalg.solve(equations, sums)[:, :, 0]
 
 
-def _instrument_step(recent: Floats) -> Floats:
-    """Return the smallest change between neighbours: coarse instruments move in steps."""
-    jumps = np.abs(recent[:, 1:] - recent[:, :-1])
-    smallest = np.sort(np.where(jumps > RESOLUTION / 2, jumps, np.nan), axis=1)[:, 0]
-    return np.where(np.isnan(smallest), 0.0, smallest)
-
-
-def _robust_scale(deviations: Floats, floor: Floats | float) -> Floats:
+def _sigma(deviations: Floats, floor: Floats) -> Floats:
     """Return the usual size of absolute deviations, as a standard deviation of normal noise."""
     inner = _quantile(deviations, 0.5) * MAD_TO_SIGMA
-    outer = np.max([_quantile(deviations, share) / z for share, z in TAILS], axis=0)
-    return np.maximum(np.clip(outer, inner, TAIL_LIMIT * inner), floor)
-
-
-def _short_means(history: Floats, window: int) -> Floats:
-    """Return the means of every ``window`` neighbours of each row."""
-    width = history.shape[1] - window + 1
-    total = np.zeros((len(history), width))
-    for i in range(window):
-        total += history[:, i : i + width]
-    return total / window
+    outer = _quantile(deviations, TAIL) / TAIL_NORMAL
+    return np.asarray(np.fmax(np.clip(outer, inner, TAIL_LIMIT * inner), floor))
 
 
 def _quantile(rows: Floats, share: float) -> Floats:
@@ -452,15 +373,30 @@ def _quantile(rows: Floats, share: float) -> Floats:
     return ordered[np.arange(len(rows)), place]
 
 
+def _means(rows: Floats, window: int) -> Floats:
+    """Return the means of every ``window`` neighbours of each row."""
+    width = rows.shape[1] - window + 1
+    return np.asarray(sum(rows[:, i : i + width] for i in range(window)) / window)
+
+
+def _without_repeats(rows: Floats, resolution: Floats) -> Floats:
+    """Return each row with what equals the reading before taken out, right-aligned."""
+    repeats = np.isnan(rows)
+    repeats[:, 1:] |= np.abs(np.diff(rows, axis=1)) < resolution[:, None] / 2
+    kept = np.where(repeats, np.nan, rows)
+    return np.take_along_axis(kept, np.argsort(~repeats, axis=1, kind="stable"), axis=1)
+
+
+def _push(windows: Floats, values: Floats, which: Bools) -> None:
+    """Move windows on by a value, where so."""
+    moved = np.concatenate([windows[:, 1:], values[:, None]], axis=1)
+    windows[...] = np.where(which[:, None], moved, windows)
+
+
 def hour_weight(timestamp_us: Ints) -> float:
     """Return how much the hour of day may count in a training: 0 below a day, 1 from two on.
 
     Minutes of readings know one hour only; to a forest every later one would be an anomaly.
     """
-    days = float(timestamp_us.max() - timestamp_us.min()) / 86_400e6 if len(timestamp_us) else 0.0
+    days = float(timestamp_us.max() - timestamp_us.min()) / _DAY_US if len(timestamp_us) else 0.0
     return min(1.0, max(0.0, days - 1.0))
-
-
-def as_slots(slots: Sequence[int]) -> npt.NDArray[np.intp]:
-    """Return slots as the index array that ``compute_features`` takes."""
-    return np.asarray(slots, dtype=np.intp)

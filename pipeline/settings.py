@@ -45,4 +45,10 @@ class DetectorSettings:
     history_size: Annotated[int, Meta(ge=10, le=10_000)] = 100
     forget_readings: Annotated[int, Meta(ge=100, le=10_000_000)] = 5_000
     seed: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 42
+    cumulative_types: Annotated[
+        str,
+        Meta(
+            pattern=r"([^,]{1,60}(,[^,]{1,60})*)?", description="sensor types, with commas between"
+        ),
+    ] = ""
     poll_seconds: Annotated[float, Meta(ge=0.01, le=60)] = 0.25

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from itertools import chain
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.bands import describe, exceedance, population_stability
-from pipeline.features import FEATURE_NAMES, VALUE, Bools, Floats, Ints, hour_weight
+from pipeline.bands import GATE, exceedance, population_stability
+from pipeline.features import FEATURE_NAMES, Bools, Features, Floats, Ints, hour_weight
 from pipeline.forest import Forest, grow, squeeze
 from pipeline.settings import DetectorSettings
 
@@ -22,9 +24,11 @@ EARLY_GROWTH = 1.5
 MIN_NEW_ROWS = 50
 # The threshold is the median of those of the last models: one odd training must not move it.
 SMOOTHED_MODELS = 5
-# A verdict needs a feature so many usual deviations out: a forest's quantile falls on clean data
-# too. (4.5 beside 3.2 and 3.7: docs/detection.md.)
-GATE = 4.5
+# What of a model is kept as it is; the rest are arrays, or grown again.
+_SAVED = (
+    *("rows_seen", "rows_at_fit", "next_early_fit", "clock_us", "fitted_clock_us", "fits"),
+    *("readings", "hour", "thresholds"),
+)
 
 
 @dataclass(frozen=True)
@@ -54,10 +58,12 @@ class Verdicts:
         The forest's ``score_samples``, -1..0, lower = more anomalous; NaN where not known.
     below : array of bool
         Whether the score is below the threshold: the forest's part of the verdict.
-    reason : list of str or None
-        For an anomaly: the feature furthest out of its band, in words.
     exceedance : array
         How far the furthest feature is out, in usual deviations.
+    lower, upper : array
+        Between which values the reading was usual for its series; NaN where that is not known.
+    reason : list of str or None
+        For an anomaly: the feature furthest out of its band, in words.
     trainings : list of Training
         Trainings that these readings set off.
     """
@@ -66,28 +72,27 @@ class Verdicts:
     is_anomaly: Bools
     score: Floats
     below: Bools
-    reason: list[str | None]
     exceedance: Floats
+    lower: Floats
+    upper: Floats
+    reason: list[str | None]
     trainings: list[Training] = field(default_factory=list)
 
     @classmethod
     def unknown(cls, readings: int) -> Verdicts:
         """Return verdicts not given yet."""
-        no = np.zeros(readings, dtype=np.bool_)
-        score = np.full(readings, np.nan)
-        return cls(no, no.copy(), score, no.copy(), [None] * readings, np.zeros(readings))
+        no = np.zeros((3, readings), dtype=np.bool_)
+        nan = np.full((4, readings), np.nan)
+        reason: list[str | None] = [None] * readings
+        return cls(no[0], no[1], nan[0], no[2], nan[1], nan[2], nan[3], reason)
 
     @classmethod
     def joined(cls, parts: list[Verdicts]) -> Verdicts:
         """Return verdicts one after the other."""
+        columns = [[getattr(part, f.name) for part in parts] for f in fields(cls)]
         return cls(
-            np.concatenate([part.known for part in parts]),
-            np.concatenate([part.is_anomaly for part in parts]),
-            np.concatenate([part.score for part in parts]),
-            np.concatenate([part.below for part in parts]),
-            [reason for part in parts for reason in part.reason],
-            np.concatenate([part.exceedance for part in parts]),
-            [training for part in parts for training in part.trainings],
+            *(np.concatenate(column) for column in columns[:-2]),  # type: ignore[arg-type]
+            *(list(chain(*column)) for column in columns[-2:]),
         )
 
 
@@ -100,7 +105,7 @@ class TypeModel:
         self.sensor_type = sensor_type
         self.settings = settings
         self.clock = clock
-        self.slots: dict[str, int] = {}
+        self.slots: dict[tuple[str, str], int] = {}
         self.usual = _Buffer(settings.training_size)
         self.unusual = _Buffer(max(1, round(settings.training_size * settings.contamination)))
         self.readings = 0
@@ -113,27 +118,25 @@ class TypeModel:
         self.thresholds: list[float] = []
         self.training = np.zeros((0, len(FEATURE_NAMES)))
         self.hour = 0.0
-        self.centre = math.nan
-        self.spread = math.nan
         self.forest: Forest | None = None
 
     # ------------------------------------------------------------------ stream
 
     def process(
-        self, rows: npt.NDArray[np.intp], vectors: Floats, accepted: Bools, cold: Bools,
-        values: Floats, timestamp_us: Ints, verdicts: Verdicts, learn_only: bool,
+        self, rows: npt.NDArray[np.intp], found: Features, timestamp_us: Ints,
+        verdicts: Verdicts, learn_only: bool,
     ) -> None:  # fmt: skip
         """Take the readings at ``rows``; fill in their verdicts."""
         clock = np.maximum(np.maximum.accumulate(timestamp_us[rows]), self.clock_us)
-        grown = np.cumsum(~cold[rows], dtype=np.int64)
+        grown = np.cumsum(~found.cold[rows], dtype=np.int64)
         self.readings += len(rows)
         start = 0
         while start < len(rows):
             end = self._next_fit(clock, grown, start)
             part = rows[start:end]
             if self.forest is not None and not learn_only:
-                self._judge(part, vectors[part], cold[part], values[part], verdicts)
-            self._learn(vectors[part], accepted[part], cold[part], values[part], timestamp_us[part])
+                self._judge(part, found.vectors[part], verdicts)
+            self._learn(part, found, timestamp_us)
             self.clock_us = int(clock[end - 1])
             if self._due(np.array([self.rows_seen]), clock[end - 1 : end])[0]:
                 verdicts.trainings.append(self._fit())
@@ -153,13 +156,12 @@ class TypeModel:
         due: Bools = (rows_seen >= self.next_early_fit) | (late & fresh & (self.fits > 0))
         return due
 
-    def _learn(
-        self, vectors: Floats, accepted: Bools, cold: Bools, values: Floats, timestamp_us: Ints
-    ) -> None:
-        columns = np.column_stack([vectors, values, timestamp_us.astype(np.float64)])
-        self.usual.add(columns[~cold & accepted])
-        self.unusual.add(columns[~cold & ~accepted])
-        self.rows_seen += int((~cold).sum())
+    def _learn(self, rows: npt.NDArray[np.intp], found: Features, timestamp_us: Ints) -> None:
+        rows = rows[~found.cold[rows]]
+        columns = np.column_stack([found.vectors[rows], timestamp_us[rows].astype(np.float64)])
+        self.usual.add(columns[found.accepted[rows]])
+        self.unusual.add(columns[~found.accepted[rows]])
+        self.rows_seen += len(rows)
 
     # ---------------------------------------------------------------- training
 
@@ -171,10 +173,6 @@ class TypeModel:
         previous = self.training
         self.training = rows[:, : len(FEATURE_NAMES)]
         self.hour = hour_weight(rows[:, -1].astype(np.int64))
-        values = np.sort(rows[:, -2])
-        self.centre = float(values[len(values) // 2])
-        spread = np.sort(np.abs(values - self.centre))
-        self.spread = max(1.4826 * float(spread[len(spread) // 2]), 0.01)
         self.fits += 1
         self._grow_forest()
         scores = self._forest_scores(self.training)
@@ -214,59 +212,30 @@ class TypeModel:
 
     # ----------------------------------------------------------------- verdict
 
-    def _judge(
-        self,
-        rows: npt.NDArray[np.intp],
-        vectors: Floats,
-        cold: Bools,
-        values: Floats,
-        verdicts: Verdicts,
-    ) -> None:
-        if cold.any():
-            # No baseline of its own yet: the sensor is compared with all of its type.
-            vectors = vectors.copy()
-            vectors[cold, VALUE] = (values[cold] - self.centre) / self.spread
-        scores = self._forest_scores(vectors)
-        beyond = exceedance(vectors)
-        anomalous = (scores < self.threshold) & (beyond > GATE)
+    def _judge(self, rows: npt.NDArray[np.intp], vectors: Floats, verdicts: Verdicts) -> None:
+        scores, beyond = self._forest_scores(vectors), exceedance(vectors)
         verdicts.known[rows] = True
         verdicts.score[rows] = scores
         verdicts.below[rows] = scores < self.threshold
-        verdicts.is_anomaly[rows] = anomalous
         verdicts.exceedance[rows] = beyond
-        for row, text in zip(
-            rows[anomalous].tolist(), describe(vectors[anomalous], values[anomalous]), strict=True
-        ):
-            verdicts.reason[row] = text
+        verdicts.is_anomaly[rows] = (scores < self.threshold) & (beyond > GATE)
 
     # ------------------------------------------------------------------- state
 
-    def save(self) -> dict[str, npt.NDArray[np.generic]]:
+    def save(self) -> list[Any]:
         """Return all that ``restore`` needs; the forest is grown again from its training rows."""
-        whole = [self.rows_seen, self.rows_at_fit, self.next_early_fit, self.clock_us]
-        whole += [self.fitted_clock_us, self.fits, self.readings]
-        return {
-            "whole": np.array(whole, dtype=np.int64),
-            "real": np.array([self.hour, self.centre, self.spread]),
-            "thresholds": np.array(self.thresholds),
-            "training": self.training,
-            "usual": self.usual.rows,
-            "unusual": self.unusual.rows,
-        }
+        arrays = (self.training, self.usual.rows, self.unusual.rows)
+        return [*([getattr(self, name) for name in _SAVED], [array.tobytes() for array in arrays])]
 
-    def restore(self, arrays: dict[str, npt.NDArray[np.generic]]) -> None:
+    def restore(self, saved: list[Any]) -> None:
         """Continue from what ``save`` returned."""
-        self.rows_seen, self.rows_at_fit, self.next_early_fit, self.clock_us = (
-            int(number) for number in arrays["whole"][:4]
-        )
-        self.fitted_clock_us, self.fits, self.readings = (
-            int(number) for number in arrays["whole"][4:]
-        )
-        self.hour, self.centre, self.spread = (float(number) for number in arrays["real"])
-        self.thresholds = [float(number) for number in arrays["thresholds"]]
-        self.training = np.asarray(arrays["training"], dtype=np.float64)
-        self.usual.add(np.asarray(arrays["usual"], dtype=np.float64))
-        self.unusual.add(np.asarray(arrays["unusual"], dtype=np.float64))
+        values, arrays = saved
+        for name, value in zip(_SAVED, values, strict=True):
+            setattr(self, name, value)
+        training, usual, unusual = (np.frombuffer(array) for array in arrays)
+        self.training = training.reshape(-1, len(FEATURE_NAMES))
+        self.usual.add(usual.reshape(-1, len(FEATURE_NAMES) + 1))
+        self.unusual.add(unusual.reshape(-1, len(FEATURE_NAMES) + 1))
         if self.fits:
             self._grow_forest()
 
@@ -276,7 +245,7 @@ class _Buffer:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.rows = np.zeros((0, len(FEATURE_NAMES) + 2))
+        self.rows = np.zeros((0, len(FEATURE_NAMES) + 1))
 
     def add(self, rows: Floats) -> None:
         if len(rows):

@@ -330,10 +330,12 @@ class Scoring:
         began_s, of_row = time.monotonic(), _shards(readings)
         types = readings["sensor_type"].to_pylist()
         verdicts = self.detector.process(
+            readings["location"].to_pylist(),
             types,
             readings["sensor_id"].to_pylist(),
             readings["hundredths"].to_numpy() / 100.0,
             readings["timestamp_us"].to_numpy(),
+            readings["unit"].to_pylist(),
             learn_only,
         )
         for sensor_type in set(types):

@@ -216,14 +216,14 @@ def _wrong_predictions(database: Database) -> int:
     )
     made = _query(
         database,
-        "SELECT sensor_type, sensor_id, value::float,"
+        "SELECT location, sensor_type, sensor_id, value::float,"
         " (extract(epoch FROM timestamp) * 1000000)::bigint, is_anomaly, anomaly_score::float"
         " FROM ml_anomaly_predictions ORDER BY id",
     )
     if not made:
         return int(unmatched)
-    types, sensors, values, times, flags, scores = zip(*made, strict=True)
-    verdicts = AnomalyDetector().process(types, sensors, np.array(values), np.array(times))
+    places, types, ids, values, times, flags, scores = zip(*made, strict=True)
+    verdicts = AnomalyDetector().process(places, types, ids, np.array(values), np.array(times))
     known = np.array([flag is not None for flag in flags])
     difference = np.abs(np.array(scores, dtype=np.float64) - verdicts.score)
     agree = (verdicts.is_anomaly == np.array(flags, dtype=np.bool_)) & (difference < 2e-6)

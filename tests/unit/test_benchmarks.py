@@ -45,7 +45,7 @@ def test_an_episode_is_one_alert():
 def test_quality_counts_readings_and_events_after_the_warm_up():
     kind = ["", "spike", "", "spike", "spike", "", "drop"]
     stream = LabelledStream(
-        "s", ["t"] * 7, ["a"] * 7, np.zeros(7), np.arange(7) * 60_000_000, kind,
+        "s", ["Lab"] * 7, ["t"] * 7, ["a"] * 7, np.zeros(7), np.arange(7) * 60_000_000, kind,
         ["", "1", "", "2", "2", "", "3"],
     )  # fmt: skip
     flagged = np.array([0, 0, 1, 1, 0, 0, 0], dtype=np.bool_)

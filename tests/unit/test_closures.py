@@ -11,11 +11,11 @@ import pytest
 from tests.conftest import CHECKOUT
 
 CEILINGS = {
-    "producer": 3_424,
-    "consumer": 4_096,
-    "stream_processor": 4_558,
-    "ml_detector": 3_849,
-    "dashboard": 3_873,
+    "producer": 3_430,
+    "consumer": 4_102,
+    "stream_processor": 4_564,
+    "ml_detector": 3_815,
+    "dashboard": 3_879,
 }
 
 

@@ -28,6 +28,8 @@ def test_without_an_environment_all_defaults_hold():
         ("WINDOW_SECONDS", "one", "a whole number"),
         ("DETECTOR_CONTAMINATION", "0.9", "from 0.0001 to 0.5"),
         ("DETECTOR_CONTAMINATION", "nan", "a number"),
+        ("DETECTOR_HISTORY_SIZE", "9", "from 10 to 10000"),
+        ("CUMULATIVE_TYPES", "energy,,water", "sensor types, with commas between"),
         ("LOG_LEVEL", "loud", "DEBUG, INFO, WARNING, ERROR"),
         ("LOCAL_KAFKA", "redpanda", "auto, apache, embedded"),
         ("METRICS_PORT", "-1", "from 0"),
