@@ -269,12 +269,21 @@ def agreement(table: pd.DataFrame, span: Span | None = None) -> Figure:
 
 
 def surroundings(history: pd.DataFrame, around: datetime, sensor_type: str, title: str) -> Figure:
-    """Return one sensor's readings (columns timestamp, value, is_anomaly, reason) around a time."""
+    """Return one sensor's readings around a time, and the band that each was judged by.
+
+    Parameters
+    ----------
+    history : DataFrame
+        Columns timestamp, value, lower, upper, is_anomaly, reason.
+    """
     flagged = history[history["is_anomaly"].fillna(False).astype(bool)]
+    judged = history.dropna(subset=["lower", "upper"])
     line = _line(history["timestamp"], history["value"], theme.colour(sensor_type))
     here = milliseconds([around])[0]
     return over_time(
         [
+            _area(judged["timestamp"], judged["lower"], judged["upper"], theme.QUIET, 0.2)
+            | {"name": "Usual"},
             line | {"name": "Value", "hovertemplate": "%{y:,.2f}"},
             _crosses(flagged.assign(location=title)),
         ],

@@ -183,7 +183,8 @@ FROM (
 WHERE anomaly_score IS NOT NULL GROUP BY 1, 2 ORDER BY 1, 2 LIMIT 5000
 
 -- name: sensor_history
-SELECT timestamp, r.value::float AS value, is_anomaly, anomaly_score::float AS score, reason
+SELECT timestamp, r.value::float AS value, lower, upper, is_anomaly,
+    anomaly_score::float AS score, reason
 FROM (
     (SELECT * FROM sensor_readings
         WHERE ingested_on >= %(since)s AND sensor_id = %(sensor_id)s AND location = %(location)s
@@ -198,7 +199,7 @@ FROM (
             AND timestamp <= %(around)s::timestamp + interval '5 minutes'
         ORDER BY timestamp LIMIT 100)
 ) AS r LEFT JOIN LATERAL (
-    SELECT is_anomaly, anomaly_score, reason FROM ml_anomaly_predictions p
+    SELECT is_anomaly, anomaly_score, reason, lower, upper FROM ml_anomaly_predictions p
     WHERE (p.ingested_on, p.source_id, p.log_offset) = (r.ingested_on, r.source_id, r.log_offset)
 ) AS verdict ON true
 ORDER BY timestamp

@@ -208,6 +208,8 @@ def test_surroundings_show_what_was_flagged_and_why():
         {
             "timestamp": [START, START + timedelta(seconds=1)],
             "value": [1.0, 9.0],
+            "lower": [None, 0.5],
+            "upper": [None, 1.5],
             "is_anomaly": [None, True],
             "reason": [None, HOSTILE],
             "score": [None, -0.7],
@@ -215,6 +217,7 @@ def test_surroundings_show_what_was_flagged_and_why():
     )
     figure = charts.surroundings(history, START, "co2", "s-1")
     assert drawn(figure)["Anomaly"]["customdata"] == [f"s-1: {theme.text(HOSTILE)}"]
+    assert numbers(drawn(figure)["Usual"]["y"]) == [0.5, 1.5]
     assert insight(figure) == "1 of 2 readings flagged"
 
 

@@ -15,7 +15,7 @@ CEILINGS = {
     "consumer": 4_102,
     "stream_processor": 4_564,
     "ml_detector": 3_815,
-    "dashboard": 3_879,
+    "dashboard": 3_889,
 }
 
 
