@@ -14,6 +14,7 @@ from benchmarks.labelled_streams import LabelledStream
 from pipeline.bands import GATE, exceedance
 from pipeline.detector import AnomalyDetector
 from pipeline.features import compute_features, new_state
+from pipeline.settings import DetectorSettings
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -49,7 +50,8 @@ Method = Callable[[LabelledStream], dict[str, Found]]
 
 def detector(stream: LabelledStream) -> dict[str, Found]:
     """Return this project's detector, ranked by the score it stores; and its forest alone."""
-    verdicts = AnomalyDetector().process(
+    settings = DetectorSettings(cumulative_types=stream.cumulative)
+    verdicts = AnomalyDetector(settings).process(
         stream.locations, stream.sensor_types, stream.sensor_ids, stream.values, stream.timestamp_us
     )
     rank = np.where(verdicts.known, -verdicts.score, 0.0)

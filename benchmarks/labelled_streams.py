@@ -41,6 +41,8 @@ class LabelledStream:
         Kind of the anomaly, empty for an ordinary reading.
     event : list of str
         The event an anomaly belongs to, empty for an ordinary reading.
+    cumulative : str
+        Types of counters (CUMULATIVE_TYPES).
     """
 
     name: str
@@ -51,6 +53,7 @@ class LabelledStream:
     timestamp_us: Ints
     kind: list[str]
     event: list[str]
+    cumulative: str = ""
 
     def __len__(self) -> int:
         return len(self.values)
@@ -132,7 +135,7 @@ def plant(
             names = [f"{sensor_id}/{e}" if e else "" for e in event]
             times = START_US + (seconds * 1e6).astype(np.int64)
             columns.append((sensor_type, sensor_id, values, times, kind, names))
-    return _merged(f"plant seed {seed} ({interval_s:g} s)", columns)
+    return merged(f"plant seed {seed} ({interval_s:g} s)", columns)
 
 
 def _noise(rng: np.random.Generator, noise: str, correlation: float, length: int) -> Floats:
@@ -189,7 +192,7 @@ def _inject(
     return kinds, events, values
 
 
-def _merged(name: str, columns: list[_Column]) -> LabelledStream:
+def merged(name: str, columns: list[_Column]) -> LabelledStream:
     """Return the readings of several sensors in the order of their times."""
     times = np.concatenate([column[3] for column in columns])
     order = np.argsort(times, kind="stable")
@@ -223,7 +226,7 @@ def calm(shape: str, seed: int, minutes: float, interval_s: float = 5.0) -> Labe
         values = np.round(20 + 5 * which + 0.5 * CALM[shape](rng, seconds), 2)
         times = START_US + ((seconds + which) * 1e6).astype(np.int64)
         columns.append((shape, f"{shape}-{which}", values, times, [""] * length, [""] * length))
-    return _merged(f"calm: {shape} seed {seed}", columns)
+    return merged(f"calm: {shape} seed {seed}", columns)
 
 
 def _daily(rng: np.random.Generator, seconds: Floats) -> Floats:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,11 +40,13 @@ class NabFile:
 
 
 def read_nab(directory: Path) -> list[NabFile]:
-    """Return the files of a directory that its ``labels.json`` names."""
-    labels = json.loads((directory / "labels.json").read_text())
-    return [
-        _read_file(directory / n, labels[n]) for n in sorted(labels) if (directory / n).exists()
-    ]
+    """Return what is there of a copy of NAB: the files of ``data/`` that its windows name.
+
+    Those without a window count too: for their false alarms.
+    """
+    labels = json.loads((directory / "labels" / "combined_windows.json").read_text())
+    paths = {name: directory / "data" / name for name in sorted(labels)}
+    return [_read_file(path, labels[name]) for name, path in paths.items() if path.exists()]
 
 
 def _read_file(path: Path, limits: list[list[str]]) -> NabFile:
@@ -54,7 +57,8 @@ def _read_file(path: Path, limits: list[list[str]]) -> NabFile:
     kind, event, windows = [""] * len(rows), [""] * len(rows), []
     for number, (begin, end) in enumerate(limits):
         inside = np.flatnonzero((times >= _microseconds(begin)) & (times <= _microseconds(end)))
-        windows.append((int(inside[0]), int(inside[-1])))
+        if len(inside):
+            windows.append((int(inside[0]), int(inside[-1])))
         for row in inside.tolist():
             kind[row], event[row] = "window", str(number)
     names = [path.stem] * len(rows)
@@ -80,10 +84,10 @@ def debounced(flagged: Bools, quiet_rows: int) -> Bools:
 
 
 def nab_score(files: list[tuple[Bools, list[tuple[int, int]]]]) -> float:
-    """Return the normalised score of detections on several files, 100 at most."""
+    """Return the normalised score of detections on several files, 100 at most; NaN: no windows."""
     raw = sum(_raw_score(detections, windows) for detections, windows in files)
     windows = sum(len(windows) for _, windows in files)
-    return 100 * (raw + windows) / (2 * windows)
+    return 100 * (raw + windows) / (2 * windows) if windows else math.nan
 
 
 def _raw_score(detections: Bools, windows: list[tuple[int, int]]) -> float:

@@ -1,5 +1,8 @@
 """The benchmark's own arithmetic: a wrong ruler measures nothing."""
 
+import json
+from datetime import UTC, datetime, timedelta
+
 import numpy as np
 import pytest
 
@@ -15,7 +18,7 @@ from benchmarks.labelled_streams import (
     write_stream,
 )
 from benchmarks.live_quality import evaluate
-from benchmarks.nab import debounced, nab_score
+from benchmarks.nab import debounced, nab_score, read_nab
 
 
 def alerts(*rows, length=1000):
@@ -36,6 +39,26 @@ def test_nab_takes_a_false_alarm_off_and_ignores_the_first_rows():
     assert nab_score([(alerts(400, 300), window)]) == pytest.approx(100 - 5.5)
     assert nab_score([(alerts(400, 149), window)]) == pytest.approx(100)
     assert nab_score([(alerts(400, 501), window)]) > 99
+
+
+def test_nab_in_its_own_layout_scores_as_computed_by_hand(tmp_path):
+    (tmp_path / "data" / "made").mkdir(parents=True)
+    (tmp_path / "labels").mkdir()
+    begin = datetime(2026, 1, 1, tzinfo=UTC)
+    times = [begin + timedelta(minutes=5 * row) for row in range(1000)]
+    lines = "".join(f"{time:%Y-%m-%d %H:%M:%S},{row % 7}\n" for row, time in enumerate(times))
+    for name in ("windowed.csv", "quiet.csv"):
+        (tmp_path / "data" / "made" / name).write_text("timestamp,value\n" + lines)
+    window = [f"{times[row]:%Y-%m-%d %H:%M:%S.%f}" for row in (400, 500)]
+    labels = {"made/windowed.csv": [window], "made/quiet.csv": [], "made/missing.csv": [window]}
+    (tmp_path / "labels" / "combined_windows.json").write_text(json.dumps(labels))
+    quiet, windowed = read_nab(tmp_path)
+    assert (windowed.windows, quiet.windows) == ([(400, 500)], [])
+    # Found at row 450: s(-51/101) / s(-1) with s(x) = 2 / (1 + exp(5 x)) - 1, 0.85173 / 0.98661 =
+    # 0.86329. A false alarm one width behind: 0.11 s(1) = -0.10853. One in the quiet file: -0.11.
+    # Together 0.64476 of 1, where silence has -1: 100 (0.64476 + 1) / 2 = 82.24.
+    found = [(alerts(450, 600), windowed.windows), (alerts(900), quiet.windows)]
+    assert nab_score(found) == pytest.approx(82.24, abs=0.01)
 
 
 def test_an_episode_is_one_alert():
