@@ -6,23 +6,8 @@ import math
 
 import numpy as np
 
-from pipeline.features import (
-    CENTRE,
-    FEATURE_NAMES,
-    HOUR_COS,
-    HOUR_SIN,
-    MEAN,
-    RANGE,
-    RATE,
-    SCALE,
-    STD,
-    STEP,
-    STEP_SCALE,
-    STILL,
-    SWING,
-    VALUE,
-    Floats,
-)
+from pipeline import features as f
+from pipeline.features import MEAN, RANGE, RATE, SCALE, STD, VALUE, Floats
 
 # The features that can be out of their band; the hour cannot.
 GATED = (VALUE, RATE, MEAN, STD, RANGE)
@@ -35,8 +20,8 @@ DRIFT_BINS = 10
 
 def outside(vectors: Floats) -> Floats:
     """Return how far each feature is out, 0 or more."""
-    out = np.abs(vectors[:, : len(FEATURE_NAMES)])
-    out[:, [HOUR_SIN, HOUR_COS]] = 0.0
+    out = np.abs(vectors[:, : len(f.FEATURE_NAMES)])
+    out[:, [f.HOUR_SIN, f.HOUR_COS]] = 0.0
     return out
 
 
@@ -48,26 +33,18 @@ def exceedance(vectors: Floats) -> Floats:
 
 def band(usual: Floats) -> tuple[Floats, Floats]:
     """Return between which values each reading was usual; NaN where that is not known."""
-    centre, half = usual[:, CENTRE], GATE * usual[:, SCALE]
+    centre, half = usual[:, f.CENTRE], GATE * usual[:, SCALE]
     known = usual[:, SCALE] > 0
     return np.where(known, centre - half, np.nan), np.where(known, centre + half, np.nan)
 
 
 def reason(usual: Floats, value: float, unit: str) -> str:
-    """Return in an operator's words which feature of one reading is furthest out.
-
-    Parameters
-    ----------
-    usual : array (13,)
-        As of ``Features``.
-    value, unit : float, str
-        The reading's.
-    """
+    """Return in an operator's words what of one reading (a row of ``usual``) is furthest out."""
     feature = int(outside(usual[None])[0].argmax())
     if feature == RANGE:
-        return f"has not changed for {_duration(usual[STILL])}"
+        return f"has not changed for {_duration(usual[f.STILL])}"
     if feature == STD:
-        return f"swings {max(2.0, usual[SWING]):.0f} times as much as usual"
+        return f"swings {max(2.0, usual[f.SWING]):.0f} times as much as usual"
     digits = max(0, min(2, 1 - math.floor(math.log10(2 * GATE * usual[SCALE]))))
     (lower,), (upper,) = band(usual[None])
     shown = f"{value:.{digits}f} {unit}".rstrip()
@@ -75,9 +52,9 @@ def reason(usual: Floats, value: float, unit: str) -> str:
         return f"{shown}, usually {lower:.{digits}f} to {upper:.{digits}f}"
     if feature == MEAN:
         side = "above" if usual[MEAN] > 0 else "below"
-        return f"{shown}, stays {side} its usual {usual[CENTRE]:.{digits}f}"
-    way, most = "up" if usual[STEP] > 0 else "down", GATE * usual[STEP_SCALE]
-    step = f"{abs(usual[STEP]):.{digits}f} {unit}".rstrip()
+        return f"{shown}, stays {side} its usual {usual[f.CENTRE]:.{digits}f}"
+    way, most = "up" if usual[f.STEP] > 0 else "down", GATE * usual[f.STEP_SCALE]
+    step = f"{abs(usual[f.STEP]):.{digits}f} {unit}".rstrip()
     return f"went {way} by {step} at once, usually by at most {most:.{digits}f}"
 
 

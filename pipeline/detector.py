@@ -26,6 +26,9 @@ _CONSTANTS = {
 }
 
 
+DEFAULT = DetectorSettings()
+
+
 class AnomalyDetector:
     """Finds readings that are unlike what their series usually does; learns along the stream.
 
@@ -37,16 +40,13 @@ class AnomalyDetector:
     """
 
     def __init__(
-        self,
-        settings: DetectorSettings | None = None,
-        clock: Callable[[], float] = time.perf_counter,
+        self, settings: DetectorSettings = DEFAULT, clock: Callable[[], float] = time.perf_counter
     ) -> None:
-        self.settings = settings or DetectorSettings()
+        self.settings = settings
         self.cumulative = {name.strip() for name in self.settings.cumulative_types.split(",")}
         self._clock = clock
         self._types: dict[str, TypeModel] = {}
         self._empty = new_state(self.settings.history_size)
-        self._version = zlib.crc32(f"{self._empty.dtype.descr} {_CONSTANTS}".encode())
         self._states: States = np.repeat(self._empty, 64)
         self._free: list[int] = list(range(63, -1, -1))
 
@@ -75,14 +75,12 @@ class AnomalyDetector:
         The verdicts depend on the readings and their order, not on how they are cut into calls.
         """
         units = units if units is not None else [""] * len(values)
-        chunk = max(1, self.settings.forget_readings // 2)
-        parts = []
-        for first in range(0, max(1, len(values)), chunk):
-            cut = slice(first, first + chunk)
-            keys = (locations[cut], sensor_types[cut], sensor_ids[cut])
-            given = (values[cut], timestamp_us[cut], units[cut])
-            parts.append(self._process(*keys, *given, learn_only))
-        return parts[0] if len(parts) == 1 else Verdicts.joined(parts)
+        columns = (locations, sensor_types, sensor_ids, values, timestamp_us, units)
+        # Within a portion no series is away for too long.
+        portion = self.settings.forget_readings // 2
+        cuts = [slice(first, first + portion) for first in range(0, len(values), portion)]
+        parts = [self._process(*(c[cut] for c in columns), learn_only) for cut in cuts]  # type: ignore
+        return Verdicts.joined(parts) if parts else Verdicts.unknown(0)
 
     def _process(
         self, locations: Sequence[str], sensor_types: Sequence[str], sensor_ids: Sequence[str],
@@ -92,7 +90,8 @@ class AnomalyDetector:
         rows_of = _by_type(sensor_types)
         for sensor_type in rows_of.keys() - self._types.keys():
             self._types[sensor_type] = TypeModel(sensor_type, self.settings, self._clock)
-        slots = self._slots(locations, sensor_types, sensor_ids)
+        series = zip(locations, sensor_ids, strict=True)
+        slots = self._slots(list(zip(sensor_types, series, strict=True)))
         numbers = {t: self._types[t].readings + np.arange(len(r)) for t, r in rows_of.items()}
         for sensor_type, rows in rows_of.items():
             self._start_anew_after_long(slots[rows], numbers[sensor_type])
@@ -134,30 +133,17 @@ class AnomalyDetector:
         for place in np.flatnonzero(unseen > self.settings.forget_readings).tolist():
             self._free.append(model.slots.pop(keys[place]))
 
-    def _slots(
-        self, locations: Sequence[str], sensor_types: Sequence[str], sensor_ids: Sequence[str]
-    ) -> Slots:
-        """Return the row in ``_states`` of each reading's series."""
-        slots = self._known_slots(locations, sensor_types, sensor_ids)
-        new = np.flatnonzero(slots < 0).tolist()
+    def _slots(self, keys: list[tuple[str, tuple[str, str]]]) -> Slots:
+        """Return the row in ``_states`` of each key: a type, and a location and sensor."""
+        slots = {t: model.slots for t, model in self._types.items()}
+        new = dict.fromkeys(key for key in keys if key[1] not in slots[key[0]])
         if len(new) > len(self._free):
             for model in self._types.values():
                 self._let_go(model)
-            slots = self._known_slots(locations, sensor_types, sensor_ids)
-            new = np.flatnonzero(slots < 0).tolist()
-        for row in new:
-            known, key = self._types[sensor_types[row]].slots, (locations[row], sensor_ids[row])
-            if key not in known:
-                known[key] = self._new_slot()
-            slots[row] = known[key]
-        return slots
-
-    def _known_slots(
-        self, locations: Sequence[str], sensor_types: Sequence[str], sensor_ids: Sequence[str]
-    ) -> Slots:
-        types = {t: model.slots for t, model in self._types.items()}
-        keys = zip(sensor_types, zip(locations, sensor_ids, strict=True), strict=True)
-        return _as_slots([types[t].get(key, -1) for t, key in keys])
+            new = dict.fromkeys(key for key in keys if key[1] not in slots[key[0]])
+        for sensor_type, series in new:
+            slots[sensor_type][series] = self._new_slot()
+        return _as_slots(slots[sensor_type][series] for sensor_type, series in keys)
 
     def _new_slot(self) -> int:
         if not self._free:
@@ -167,6 +153,11 @@ class AnomalyDetector:
         slot = self._free.pop()
         self._states[slot] = self._empty
         return slot
+
+    def _version(self, sensor_type: str) -> int:
+        """Return what a saved state must be of: these fields, constants and way to judge."""
+        way = (self._empty.dtype.descr, _CONSTANTS, sensor_type in self.cumulative)
+        return zlib.crc32(str(way).encode())
 
     def forget(self, sensor_type: str) -> None:
         """Drop all that is known of a sensor type."""
@@ -179,7 +170,7 @@ class AnomalyDetector:
         model = self._types.get(sensor_type) or TypeModel(sensor_type, self.settings, self._clock)
         self._let_go(model)
         states = self._states[_as_slots(model.slots.values())].tobytes()
-        whole = (self._version, list(model.slots), states, model.save())
+        whole = (self._version(sensor_type), list(model.slots), states, model.save())
         # Of series seen once or twice most is empty.
         return zlib.compress(msgspec.msgpack.encode(whole), 1)
 
@@ -190,7 +181,7 @@ class AnomalyDetector:
         """
         self.forget(sensor_type)
         version, keys, states, saved = msgspec.msgpack.decode(zlib.decompress(state))
-        if version != self._version:
+        if version != self._version(sensor_type):
             return False
         model = TypeModel(sensor_type, self.settings, self._clock)
         model.slots = {tuple(key): self._new_slot() for key in keys}

@@ -27,11 +27,10 @@ VALUE, HOUR_SIN, HOUR_COS, RATE, MEAN, STD, RANGE = range(len(FEATURE_NAMES))
 # how long the value has not changed, seconds.
 CENTRE, SCALE, STEP, STEP_SCALE, SWING, STILL = range(len(FEATURE_NAMES), len(FEATURE_NAMES) + 6)
 
-# Limit of the usual, in normal deviates: beyond it a reading is kept out of what is remembered
-# (Iglewicz and Hoaglin 1993). The verdict's is wider (type_model.GATE).
+# Limit of the usual, in normal deviates: beyond it a reading is kept out of what is remembered, and
+# by as much no single one counts (Iglewicz and Hoaglin 1993). The verdict's is wider (bands.GATE).
 ACCEPT = 3.5
-# A baseline (median, scales) is taken anew after so many readings and frozen between: those of a
-# block do not depend on each other, and a median costs a tenth.
+# A baseline is taken anew after so many readings and frozen between: a median is costly.
 BLOCK = 10
 # A scale is known from so many moves on, neighbours that differ: one that is stuck when it is first
 # seen must not pass for one that hardly ever moves. One that never moved in so many histories does.
@@ -45,34 +44,28 @@ RENEW_AFTER, RECENT = 100, 32
 # Residuals are from the mean of so many usable readings before, or from the last reading, whichever
 # is nearer: a spike is far once, not on its way back too.
 NEIGHBOURS = 3
-# How many steps say how much it swings, in words.
-SWUNG = 8
-# Rolling mean: exponentially weighted (Roberts 1959), a deviation cut at LEVEL_CAP usual ones. So
-# many plain readings vary about as much: 2 / gain - 1, halved by their usual correlation.
-LEVEL_GAIN, LEVEL_CAP, LEVEL_WINDOW = 0.12, 3.0, 8
+# Rolling mean: weight of the newest reading (Roberts 1959); so many plain readings vary as much.
+LEVEL_GAIN, LEVEL_WINDOW = 0.2, 8
 # Rolling deviation: a one-sided cumulative sum (Page 1954), GAIN r² - LEAK being, up to a factor,
 # the log likelihood ratio of noise grown some twofold. One residual, such as a spike's, adds no
-# more than CAP and CONFIRM of the sum so far; TOP lets the alarm end soon after the burst.
-SPREAD_GAIN, SPREAD_LEAK, SPREAD_CAP, SPREAD_CONFIRM, SPREAD_TOP = 0.36, 0.916, 1.5, 0.5, 6.5
-# How far the median of each of so many blocks was off the baseline is wander (slow waves, duty
-# cycles), as far as it is more than WANDER_DOUBT times what noise explains; so much of it counts
-# as noise: all of it would hide shifts.
-WANDER_BLOCKS, WANDER_DOUBT, WANDER_WEIGHT = 64, 1.3, 0.6
-WANDER_SHARE, WANDER_NORMAL = 0.6, 0.8416
-# Memory of the daily profile, days; its residuals are cut at so many usual ones.
-PROFILE_DAYS, PROFILE_CUT = 3.0, 3.0
-TAIL, TAIL_NORMAL, TAIL_LIMIT = 0.9, 1.645, 2.0
-# Makes a median absolute deviation a standard deviation, of normal noise.
-MAD_TO_SIGMA = 1.4826
+# more than CAP and the sum so far; TOP lets the alarm end soon after the burst.
+SPREAD_GAIN, SPREAD_LEAK, SPREAD_CAP, SPREAD_TOP = 0.36, 0.916, 1.5, 6.5
+# How far the medians of the last so many blocks are off the baseline is wander (slow waves, duty
+# cycles) beyond what noise explains; so much of it counts as noise: all would hide shifts.
+WANDER_BLOCKS, WANDER_WEIGHT = 64, 0.7
+# Memory of the daily profile, days.
+PROFILE_DAYS = 3.0
 # Values are stored in hundredths.
 RESOLUTION = 0.01
 # Vectors are cut here, far beyond every band: 1e6 deviations say no more than 50 do.
 LIMIT = 50.0
 
+# Such quantiles of a normal deviate's size; the second is beyond half of an on-off cycle's blocks.
+_HALF, _MOST, _TAIL = (0.5, 0.6745), (0.6, 0.8416), (0.9, 1.645)
 _MINUTE_US, _DAY_US = 60_000_000, 86_400_000_000
 _ANGLE = np.arange(1440) * (2 * np.pi / 1440)
-# Tables, not functions: the same reading must give the same bits in a batch of any size.
-_SIN, _COS = np.sin(_ANGLE), np.cos(_ANGLE)
+# A table, not functions: the same reading must give the same bits in a batch of any size.
+_HOUR = np.stack([np.ones(1440), np.sin(_ANGLE), np.cos(_ANGLE)], axis=1)
 
 
 def state_dtype(history_size: int) -> np.dtype[np.void]:
@@ -95,6 +88,7 @@ def state_dtype(history_size: int) -> np.dtype[np.void]:
             ("mean_scale", "f8"),  # usual deviation of short means, in ``scale``
             ("residual_scale", "f8"),  # usual residual
             ("still_nats", "f8"),  # surprise of a reading that equals the one before, nats
+            ("swing", "f8"),  # mean |step| of late
             ("level", "f8"),  # rolling mean, in ``scale``
             ("spread", "f8"),  # rolling deviation's cumulative sum
             ("last", "f8"),  # last reading as it came
@@ -121,7 +115,7 @@ def new_state(history_size: int) -> States:
     for name in state.dtype.names or ():
         if state.dtype[name].base == np.float64:
             state[name] = np.nan
-    for name in ("level", "spread", "profile", "normal", "error_sum"):
+    for name in ("swing", "level", "spread", "profile", "normal", "error_sum"):
         state[name] = 0.0
     state["resolution"] = RESOLUTION
     return state
@@ -133,10 +127,9 @@ class Features:
 
     Attributes
     ----------
-    vectors : array (readings, 7)
-        In the order of FEATURE_NAMES; 0 = as usual, ±1 = one usual deviation.
-    usual : array (readings, 15)
-        The vectors, and the columns from CENTRE on.
+    usual : array (readings, 13)
+        The features in the order of FEATURE_NAMES, 0 = as usual, ±1 = one usual deviation; then the
+        columns from CENTRE on.
     accepted : array of bool
         Whether the reading entered its series' history.
     cold : array of bool
@@ -161,17 +154,13 @@ def increase(
     NaN for a series' first reading, and for one that is less than before: a reset.
     """
     order = np.argsort(slots, kind="stable")
-    own, n = slots[order], len(slots)
-    first = np.r_[True, own[1:] != own[:-1]][:n]
-    last = np.r_[first[1:], True][:n]
-    count, count_us = counts[order], timestamp_us[order]
-    before = np.where(first, states["count"][own], np.r_[np.nan, count[:-1]][:n])
-    before_us = np.where(first, states["count_us"][own], np.r_[0, count_us[:-1]][:n])
-    states["count"][own[last]], states["count_us"][own[last]] = count[last], count_us[last]
-    seconds = np.full(n, np.nan)
-    seconds[order] = (count_us - before_us) / 1e6
-    rates = np.full(n, np.nan)
-    rates[order] = count - before
+    own, count, count_us = slots[order], counts[order], timestamp_us[order]
+    before, before_us = states["count"][own], states["count_us"][own]
+    again = np.flatnonzero(own[1:] == own[:-1])
+    before[again + 1], before_us[again + 1] = count[again], count_us[again]
+    states["count"][own], states["count_us"][own] = count, count_us  # the last one stays
+    rates, seconds = np.zeros(len(slots)), np.zeros(len(slots))
+    rates[order], seconds[order] = count - before, (count_us - before_us) / 1e6
     known = (rates >= 0) & (seconds > 0)
     rates[~known], rates[known] = np.nan, rates[known] / seconds[known]
     # Of a series' first increase: a later one, assigned before, gives way to it.
@@ -207,8 +196,8 @@ def compute_features(
     busiest = np.argsort(-counts, kind="stable")
     work = states[series[busiest]]
     order = np.argsort(np.argsort(busiest)[row], kind="stable")
-    turn = np.arange(len(taken)) - np.repeat(np.cumsum(counts[busiest]), counts[busiest])
-    turn += np.repeat(counts[busiest], counts[busiest])
+    each = counts[busiest]
+    turn = np.arange(len(taken)) - np.repeat(np.cumsum(each) - each, each)
     by_turn = taken[order[np.argsort(turn, kind="stable")]]
     for first, last in pairwise([0, *np.cumsum(np.bincount(turn)).tolist()]):
         now = by_turn[first:last]
@@ -221,8 +210,8 @@ def compute_features(
     cold = np.isnan(usual[:, VALUE])
     # What is not known yet says nothing.
     usual[cold[:, None] | np.isnan(usual)] = 0.0
-    minute = timestamp_us // _MINUTE_US % 1440
-    usual[:, HOUR_SIN], usual[:, HOUR_COS] = _SIN[minute], _COS[minute]
+    np.clip(usual[:, :CENTRE], -LIMIT, LIMIT, out=usual[:, :CENTRE])
+    usual[:, [HOUR_SIN, HOUR_COS]] = _HOUR[timestamp_us // _MINUTE_US % 1440, 1:]
     return Features(usual, accepted, cold)
 
 
@@ -237,39 +226,43 @@ def _advance(s: States, raw: Floats, times: Ints) -> tuple[Floats, Bools]:
     still = np.sqrt(2 * s["run"] * s["still_nats"])
 
     profile = _profile(s, raw, times)
-    value, before = raw - profile, s["recent"][:, -1]
-    deviation = (value - s["median"]) / s["scale"]
+    median, scale, trail = s["median"], s["scale"], s["trail"]
+    value, before = raw - profile, s["recent"][:, -1].copy()
+    deviation = (value - median) / scale
     usable = ~((np.abs(deviation) > ACCEPT) | (still > ACCEPT))
-    residual = np.abs(value - sum(s["trail"].T) / NEIGHBOURS)
+    residual = np.abs(value - (trail[:, 0] + trail[:, 1] + trail[:, 2]) / NEIGHBOURS)
     residual = np.minimum(residual, np.abs(value - before)) / s["residual_scale"]
-    step = value - s["trail"][:, -1]
+    step = value - trail[:, -1]
+    swing = s["swing"] + (np.abs(value - before) - s["swing"]) / LEVEL_WINDOW
+    s["swing"] = np.fmax(swing, 0.0)
 
-    capped = np.clip(deviation, -LEVEL_CAP, LEVEL_CAP)
+    capped = np.minimum(np.maximum(deviation, -ACCEPT), ACCEPT)
     level = s["level"] + LEVEL_GAIN * (capped - s["level"])
-    s["level"] = np.where(np.isnan(level), s["level"], level)
-    side = np.where(s["level"] < 0, -1.0, 1.0)
-    borne_out = np.maximum((value + before - 2 * s["median"]) / 2 / s["scale"] * side, 0.0)
-    level = side * np.minimum(np.abs(s["level"]), borne_out) / s["mean_scale"]
+    s["level"] = level = np.where(np.isnan(level), s["level"], level)
+    side = np.where(level < 0, -1.0, 1.0)
+    borne_out = np.maximum(((value + before) / 2 - median) / scale * side, 0.0)
+    level = side * np.minimum(np.abs(level), borne_out) / s["mean_scale"]
 
     gain = SPREAD_GAIN * residual * residual - SPREAD_LEAK
-    gain = np.minimum(gain, SPREAD_CAP + SPREAD_CONFIRM * s["spread"])
-    s["spread"] = np.clip(s["spread"] + np.nan_to_num(gain), 0.0, SPREAD_TOP)
+    gain = np.minimum(gain, SPREAD_CAP + s["spread"])
+    spread = np.minimum(np.maximum(s["spread"] + gain, 0.0), SPREAD_TOP)
+    s["spread"] = spread = np.where(np.isnan(spread), s["spread"], spread)
 
-    every = np.ones(len(s), dtype=np.bool_)
-    _push(s["recent"], value, every)
-    swing = np.abs(np.diff(s["recent"][:, -SWUNG - 1 :], axis=1)).mean(axis=1) / s["step_scale"]
-    found = np.zeros((len(s), STILL + 1))
-    found[:, VALUE], found[:, RATE], found[:, MEAN] = deviation, step / s["step_scale"], level
-    found[:, STD], found[:, RANGE] = s["spread"], -still
-    np.clip(found, -LIMIT, LIMIT, out=found)
-    beyond = (np.abs(found[:, [VALUE, MEAN, STD, RANGE]]) > ACCEPT).any(axis=1)
-    accepted = ~(beyond & ~np.isnan(deviation))
-    found[:, CENTRE], found[:, SCALE] = s["median"] + profile, s["scale"]
-    found[:, STEP], found[:, STEP_SCALE], found[:, SWING] = step, s["step_scale"], swing
-    found[:, STILL] = (times - s["changed_us"]) / 1e6
-
-    _push(s["trail"], value, usable)
-    _push(s["history"], value, accepted)
+    beyond = np.fmax(np.fmax(np.abs(deviation), np.abs(level)), np.fmax(spread, still)) > ACCEPT
+    cold = np.isnan(median)
+    accepted = cold | ~beyond
+    found = np.stack(
+        [
+            *(deviation, cold, cold, step / s["step_scale"], level, spread, -still),
+            *(median + profile, scale, step, s["step_scale"], s["swing"] / s["step_scale"]),
+            (times - s["changed_us"]) / 1e6,
+        ],
+        axis=1,
+    )
+    _push(s["recent"], value)
+    _push(trail, value, usable)
+    # A cold history holds no repeats: a sensor that is stuck at first would seem to be calm.
+    _push(s["history"], value, accepted & ~(same & cold))
     s["excluded"] = np.maximum(s["excluded"] + np.where(accepted, -1, 1), 0)
     s["seen"] += 1
     return found, accepted
@@ -282,17 +275,18 @@ def _profile(s: States, raw: Floats, times: Ints) -> Floats:
     the second on.
     """
     new = s["seen"] == 0
-    for name, first in (("origin", raw), ("began_us", times), ("profile_us", times)):
-        s[name] = np.where(new, first, s[name])
-    minute = times // _MINUTE_US % 1440
-    hour = np.stack([np.ones(len(s)), _SIN[minute], _COS[minute]], axis=1)
+    if new.any():
+        for name, first in (("origin", raw), ("began_us", times), ("profile_us", times)):
+            s[name][new] = first[new]
+    hour = _HOUR[times // _MINUTE_US % 1440]
     parts = s["profile"] * hour
     daily = parts[:, 1] + parts[:, 2]
     error = raw - s["origin"] - parts[:, 0] - daily
-    most = PROFILE_CUT * s["error"]
+    most = ACCEPT * s["error"]
     error = np.fmax(np.fmin(error, most), -most)
-    known = np.column_stack([hour, parts[:, 0] + daily + error])
-    s["normal"] += hour[:, :, None] * known[:, None, :]
+    normal, known = s["normal"], parts[:, 0] + daily + error
+    normal[:, :, :3] += hour[:, :, None] * hour[:, None, :]
+    normal[:, :, 3] += hour * known[:, None]
     s["error_sum"] += np.abs(error)
     days = (times - s["began_us"]) / _DAY_US
     return np.minimum(np.maximum(days - 1.0, 0.0), 1.0) * daily
@@ -301,14 +295,13 @@ def _profile(s: States, raw: Floats, times: Ints) -> Floats:
 def _baseline(s: States, times: Ints) -> States:
     """Return states with profile and baseline taken anew, at the end of a block."""
     _fit_profile(s, times)
-    off = np.abs(_quantile(s["recent"][:, -BLOCK:], 0.5) - s["median"])
+    off = np.abs(_quantile(np.sort(s["recent"][:, -BLOCK:], axis=1)) - s["median"])
     _push(s["astray"], off, ~np.isnan(off))
     renewed, kept = s["excluded"] >= RENEW_AFTER, min(RECENT, s["history"].shape[1])
     s["history"][renewed] = np.nan
     s["history"][renewed, -kept:] = s["recent"][renewed, -kept:]
     s["excluded"][renewed] = 0
     cold = np.isnan(s["median"])
-    s["history"][cold] = _without_repeats(s["history"][cold], s["resolution"][cold])
     history = s["history"].copy()
     history[(~np.isnan(history)).sum(axis=1) >= 3 * DELAY, -DELAY:] = np.nan
 
@@ -317,7 +310,7 @@ def _baseline(s: States, times: Ints) -> States:
     moves = (steps >= s["resolution"][:, None] / 2).sum(axis=1)
     few = moves < min(MOVES, history.shape[1] - 1)
     known = ~(cold & few) | (s["seen"] >= MOTIONLESS_HISTORIES * history.shape[1])
-    median = _quantile(history, 0.5)
+    median = _quantile(np.sort(history, axis=1))
     # Nothing is known better than a hundred-thousandth of its size.
     floor = np.maximum(np.fmax(s["resolution"], s["tick"] / 2), np.abs(median) * 1e-5)
     away = np.abs(history - median[:, None])
@@ -325,8 +318,9 @@ def _baseline(s: States, times: Ints) -> States:
     means = np.abs(_means(history, LEVEL_WINDOW) - median[:, None])
     mean_scale = _sigma(means, noise * LEVEL_WINDOW**-0.5)
     # Wander: how far it usually is off its baseline beyond what noise explains.
-    off = np.nan_to_num(_quantile(s["astray"], WANDER_SHARE)) / WANDER_NORMAL
-    wander = WANDER_WEIGHT * np.sqrt(np.maximum(off**2 - (WANDER_DOUBT * mean_scale) ** 2, 0.0))
+    share, normal = _MOST
+    off = np.nan_to_num(_quantile(np.sort(s["astray"], axis=1), share)) / normal
+    wander = WANDER_WEIGHT * np.sqrt(np.maximum(off**2 - mean_scale**2, 0.0))
     scale = np.hypot(noise, wander)
     residuals = np.abs(history[:, NEIGHBOURS:] - _means(history, NEIGHBOURS)[:, :-1])
     for name, taken in (
@@ -359,18 +353,16 @@ def _fit_profile(s: States, times: Ints) -> None:
 
 
 def _sigma(deviations: Floats, floor: Floats) -> Floats:
-    """Return the usual size of absolute deviations, as a standard deviation of normal noise."""
-    inner = _quantile(deviations, 0.5) * MAD_TO_SIGMA
-    outer = _quantile(deviations, TAIL) / TAIL_NORMAL
-    return np.asarray(np.fmax(np.clip(outer, inner, TAIL_LIMIT * inner), floor))
+    """Return the standard deviation of noise, normal or with heavier tails, from its sizes."""
+    ordered = np.sort(deviations, axis=1)
+    sigmas = [_quantile(ordered, share) / normal for share, normal in (_HALF, _TAIL)]
+    return np.asarray(np.fmax(np.fmax(*sigmas), floor))
 
 
-def _quantile(rows: Floats, share: float) -> Floats:
-    """Return a quantile of each row without its NaN (the lower neighbour); NaN of an empty row."""
-    ordered = np.sort(rows, axis=1)  # NaN last
-    count = (~np.isnan(rows)).sum(axis=1)
-    place = (np.maximum(count - 1, 0) * share).astype(np.intp)
-    return ordered[np.arange(len(rows)), place]
+def _quantile(ordered: Floats, share: float = 0.5) -> Floats:
+    """Return a quantile of each row, NaN behind (the lower neighbour); NaN of an empty row."""
+    last = np.maximum((~np.isnan(ordered)).sum(axis=1) - 1, 0)
+    return ordered[np.arange(len(ordered)), (last * share).astype(np.intp)]
 
 
 def _means(rows: Floats, window: int) -> Floats:
@@ -379,18 +371,14 @@ def _means(rows: Floats, window: int) -> Floats:
     return np.asarray(sum(rows[:, i : i + width] for i in range(window)) / window)
 
 
-def _without_repeats(rows: Floats, resolution: Floats) -> Floats:
-    """Return each row with what equals the reading before taken out, right-aligned."""
-    repeats = np.isnan(rows)
-    repeats[:, 1:] |= np.abs(np.diff(rows, axis=1)) < resolution[:, None] / 2
-    kept = np.where(repeats, np.nan, rows)
-    return np.take_along_axis(kept, np.argsort(~repeats, axis=1, kind="stable"), axis=1)
-
-
-def _push(windows: Floats, values: Floats, which: Bools) -> None:
-    """Move windows on by a value, where so."""
-    moved = np.concatenate([windows[:, 1:], values[:, None]], axis=1)
-    windows[...] = np.where(which[:, None], moved, windows)
+def _push(windows: Floats, values: Floats, which: Bools | None = None) -> None:
+    """Move windows on by a value, all or some."""
+    if which is None or which.all():
+        windows[:, :-1] = windows[:, 1:]
+        windows[:, -1] = values
+    else:
+        moved = np.concatenate([windows[:, 1:], values[:, None]], axis=1)
+        windows[which] = moved[which]
 
 
 def hour_weight(timestamp_us: Ints) -> float:

@@ -24,11 +24,12 @@ EARLY_GROWTH = 1.5
 MIN_NEW_ROWS = 50
 # The threshold is the median of those of the last models: one odd training must not move it.
 SMOOTHED_MODELS = 5
-# What of a model is kept as it is; the rest are arrays, or grown again.
+# What of a model is saved; the forest is grown again.
 _SAVED = (
     *("rows_seen", "rows_at_fit", "next_early_fit", "clock_us", "fitted_clock_us", "fits"),
     *("readings", "hour", "thresholds"),
 )
+_ARRAYS = ("training", "usual", "unusual")
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,6 @@ class Verdicts:
         The forest's ``score_samples``, -1..0, lower = more anomalous; NaN where not known.
     below : array of bool
         Whether the score is below the threshold: the forest's part of the verdict.
-    exceedance : array
-        How far the furthest feature is out, in usual deviations.
     lower, upper : array
         Between which values the reading was usual for its series; NaN where that is not known.
     reason : list of str or None
@@ -72,7 +71,6 @@ class Verdicts:
     is_anomaly: Bools
     score: Floats
     below: Bools
-    exceedance: Floats
     lower: Floats
     upper: Floats
     reason: list[str | None]
@@ -82,9 +80,9 @@ class Verdicts:
     def unknown(cls, readings: int) -> Verdicts:
         """Return verdicts not given yet."""
         no = np.zeros((3, readings), dtype=np.bool_)
-        nan = np.full((4, readings), np.nan)
+        nan = np.full((3, readings), np.nan)
         reason: list[str | None] = [None] * readings
-        return cls(no[0], no[1], nan[0], no[2], nan[1], nan[2], nan[3], reason)
+        return cls(no[0], no[1], nan[0], no[2], nan[1], nan[2], reason)
 
     @classmethod
     def joined(cls, parts: list[Verdicts]) -> Verdicts:
@@ -106,8 +104,7 @@ class TypeModel:
         self.settings = settings
         self.clock = clock
         self.slots: dict[tuple[str, str], int] = {}
-        self.usual = _Buffer(settings.training_size)
-        self.unusual = _Buffer(max(1, round(settings.training_size * settings.contamination)))
+        self.usual = self.unusual = np.zeros((0, len(FEATURE_NAMES) + 1))
         self.readings = 0
         self.rows_seen = 0
         self.rows_at_fit = 0
@@ -128,26 +125,20 @@ class TypeModel:
     ) -> None:  # fmt: skip
         """Take the readings at ``rows``; fill in their verdicts."""
         clock = np.maximum(np.maximum.accumulate(timestamp_us[rows]), self.clock_us)
-        grown = np.cumsum(~found.cold[rows], dtype=np.int64)
+        seen = self.rows_seen + np.cumsum(~found.cold[rows], dtype=np.int64)
         self.readings += len(rows)
         start = 0
         while start < len(rows):
-            end = self._next_fit(clock, grown, start)
+            due = self._due(seen[start:], clock[start:])
+            end = start + int(due.argmax()) + 1 if due.any() else len(rows)
             part = rows[start:end]
             if self.forest is not None and not learn_only:
                 self._judge(part, found.vectors[part], verdicts)
-            self._learn(part, found, timestamp_us)
+            self._learn(part[~found.cold[part]], found, timestamp_us)
             self.clock_us = int(clock[end - 1])
-            if self._due(np.array([self.rows_seen]), clock[end - 1 : end])[0]:
+            if due.any():
                 verdicts.trainings.append(self._fit())
             start = end
-
-    def _next_fit(self, clock: Ints, grown: Ints, start: int) -> int:
-        """Return the end of the readings up to the one that sets off the next training."""
-        seen = self.rows_seen + grown[start:] - (grown[start - 1] if start else 0)
-        due = self._due(seen, clock[start:])
-        first = int(np.argmax(due))
-        return start + first + 1 if due[first] else len(clock)
 
     def _due(self, rows_seen: Ints, clock_us: Ints) -> Bools:
         """Return whether a training is due with so many vectors at this event time."""
@@ -157,19 +148,19 @@ class TypeModel:
         return due
 
     def _learn(self, rows: npt.NDArray[np.intp], found: Features, timestamp_us: Ints) -> None:
-        rows = rows[~found.cold[rows]]
         columns = np.column_stack([found.vectors[rows], timestamp_us[rows].astype(np.float64)])
-        self.usual.add(columns[found.accepted[rows]])
-        self.unusual.add(columns[~found.accepted[rows]])
+        size, share = self.settings.training_size, self.settings.contamination
+        self.usual = _last(size, self.usual, columns[found.accepted[rows]])
+        outliers = max(1, round(size * share))
+        self.unusual = _last(outliers, self.unusual, columns[~found.accepted[rows]])
         self.rows_seen += len(rows)
 
     # ---------------------------------------------------------------- training
 
     def _fit(self) -> Training:
         began = self.clock()
-        outliers = self.unusual.rows
-        usual = self.usual.rows[len(outliers) - self.settings.training_size :]
-        rows = np.concatenate([usual, outliers])
+        usual = _last(self.settings.training_size - len(self.unusual), self.usual)
+        rows = np.concatenate([usual, self.unusual])
         previous = self.training
         self.training = rows[:, : len(FEATURE_NAMES)]
         self.hour = hour_weight(rows[:, -1].astype(np.int64))
@@ -180,7 +171,9 @@ class TypeModel:
         del self.thresholds[:-SMOOTHED_MODELS]
         self.rows_at_fit = self.rows_seen
         self.fitted_clock_us = self.clock_us
-        self.next_early_fit = self._early_fit_after(self.rows_seen)
+        # The last early training is when the buffer is full.
+        size, later = self.settings.training_size, math.ceil(self.rows_seen * EARLY_GROWTH)
+        self.next_early_fit = 2**62 if self.rows_seen >= size else min(later, size)
         return Training(
             self.sensor_type,
             self.clock_us,
@@ -190,12 +183,6 @@ class TypeModel:
             float((scores < self.threshold).mean()),
             population_stability(previous, self.training) if len(previous) else None,
         )
-
-    def _early_fit_after(self, rows: int) -> int:
-        """Return at how many vectors the next early training is; the last one is when full."""
-        if rows >= self.settings.training_size:
-            return 2**62
-        return min(math.ceil(rows * EARLY_GROWTH), self.settings.training_size)
 
     def _grow_forest(self) -> None:
         seed = [self.settings.seed, zlib.crc32(self.sensor_type.encode()), self.fits]
@@ -213,40 +200,31 @@ class TypeModel:
     # ----------------------------------------------------------------- verdict
 
     def _judge(self, rows: npt.NDArray[np.intp], vectors: Floats, verdicts: Verdicts) -> None:
-        scores, beyond = self._forest_scores(vectors), exceedance(vectors)
+        scores = self._forest_scores(vectors)
         verdicts.known[rows] = True
         verdicts.score[rows] = scores
         verdicts.below[rows] = scores < self.threshold
-        verdicts.exceedance[rows] = beyond
-        verdicts.is_anomaly[rows] = (scores < self.threshold) & (beyond > GATE)
+        verdicts.is_anomaly[rows] = verdicts.below[rows] & (exceedance(vectors) > GATE)
 
     # ------------------------------------------------------------------- state
 
     def save(self) -> list[Any]:
         """Return all that ``restore`` needs; the forest is grown again from its training rows."""
-        arrays = (self.training, self.usual.rows, self.unusual.rows)
-        return [*([getattr(self, name) for name in _SAVED], [array.tobytes() for array in arrays])]
+        arrays = [getattr(self, name).tobytes() for name in _ARRAYS]
+        return [[getattr(self, name) for name in _SAVED], arrays]
 
     def restore(self, saved: list[Any]) -> None:
         """Continue from what ``save`` returned."""
-        values, arrays = saved
-        for name, value in zip(_SAVED, values, strict=True):
+        for name, value in zip(_SAVED, saved[0], strict=True):
             setattr(self, name, value)
-        training, usual, unusual = (np.frombuffer(array) for array in arrays)
-        self.training = training.reshape(-1, len(FEATURE_NAMES))
-        self.usual.add(usual.reshape(-1, len(FEATURE_NAMES) + 1))
-        self.unusual.add(unusual.reshape(-1, len(FEATURE_NAMES) + 1))
+        for name, array in zip(_ARRAYS, saved[1], strict=True):
+            width = getattr(self, name).shape[1]
+            setattr(self, name, np.frombuffer(array).reshape(-1, width))
         if self.fits:
             self._grow_forest()
 
 
-class _Buffer:
-    """The last rows added, up to a number."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.rows = np.zeros((0, len(FEATURE_NAMES) + 1))
-
-    def add(self, rows: Floats) -> None:
-        if len(rows):
-            self.rows = np.concatenate([self.rows, rows])[-self.size :]
+def _last(size: int, *rows: Floats) -> Floats:
+    """Return the last rows, so many at most."""
+    joined = np.concatenate(rows)
+    return joined[max(0, len(joined) - size) :]
