@@ -14,7 +14,7 @@ CEILINGS = {
     "producer": 3_430,
     "consumer": 4_102,
     "stream_processor": 4_564,
-    "ml_detector": 3_815,
+    "ml_detector": 3_754,
     "dashboard": 3_889,
 }
 
