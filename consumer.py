@@ -9,7 +9,7 @@ Promises every message is in one of the two exactly once, through any crash, bec
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ from pipeline.decoding import decode_batch
 from service.cli import service_parser
 from service.latencies import RecentLatencies
 from service.leases import Presence
-from service.rejections import RejectionLog
+from service.rejections import CoarseLog, RejectionLog
 from service.runner import run_service, running
 from service.stream import Intake, run_stream
 from service.upkeep import Upkeep
@@ -52,6 +52,8 @@ class PreparedRows:
         Kafka timestamp of each message.
     readings : int
         Rows.
+    coarse : mapping
+        Types that two decimals are too few for (``Readings``).
     """
 
     partition: int
@@ -60,6 +62,7 @@ class PreparedRows:
     letters: list[dead_letters.Page]
     timestamp_ms: npt.NDArray[np.int64]
     readings: int
+    coarse: Mapping[str, float]
 
 
 @dataclass
@@ -82,6 +85,7 @@ class StoreReadings:
         self.upkeep = upkeep
         self.latency = RecentLatencies()
         self.rejections = RejectionLog()
+        self.coarse = CoarseLog()
 
     def start(
         self, tx: Cursor, reader: TopicReader, sources: dict[int, int], at: dict[int, Position]
@@ -108,6 +112,7 @@ class StoreReadings:
             dead_letters.to_pages(batch.offsets, batch.payloads, rejected, self.rows_per_hour),
             batch.timestamp_ms,
             len(decoded),
+            decoded.coarse,
         )
 
     def compute(self, work: Sequence[PreparedRows]) -> Changes:
@@ -129,6 +134,7 @@ class StoreReadings:
         """Say what was rejected, and how long the rest took; return the number of readings."""
         for each in changes.work:
             self.latency.add(changes.stored_ms - each.timestamp_ms)
+            self.coarse.add(each.coarse)
             for page in each.letters:
                 self.rejections.add(*dead_letters.counts(page))
         return sum(each.readings for each in changes.work)

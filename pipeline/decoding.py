@@ -6,8 +6,8 @@ what is stored, and every service comes to the same verdict on a message at any 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Decimal
 from operator import attrgetter
 from typing import Any
@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import json
 
+from pipeline.message import decode_message
 from pipeline.reading import (
     MAX_AHEAD_US,
     MAX_HUNDREDTHS,
@@ -28,7 +29,6 @@ from pipeline.reading import (
     TEXT_LENGTHS,
     InvalidReading,
     Message,
-    decode_message,
     parse_timestamp_us,
     problem_of_numbers,
 )
@@ -58,6 +58,12 @@ class _PlainMessage(Message, gc=False, forbid_unknown_fields=True):
     """A message of these fields only: then the parser looks at every byte of it."""
 
 
+# What stands for a field that is not there.
+_DEFAULTS = {
+    each.name: each.default
+    for each in msgspec.structs.fields(Message)
+    if each.default is not msgspec.NODEFAULT
+}
 _FIELDS = {name: attrgetter(name) for name in _SCHEMA.names}
 _parse_plain = msgspec.json.Decoder(_PlainMessage).decode
 
@@ -76,6 +82,9 @@ class Readings:
         Values in hundredths of their unit, exact.
     timestamp_us : array of int64
         Event times, microseconds since the epoch, UTC.
+    coarse : mapping
+        Sensor types whose values two decimals changed by more than a hundredth of themselves, and
+        such a value of each as it was sent.
     """
 
     position: npt.NDArray[np.int64]
@@ -86,6 +95,7 @@ class Readings:
     timestamp_us: npt.NDArray[np.int64]
     anomaly: npt.NDArray[np.bool_]
     unit: pa.StringArray
+    coarse: Mapping[str, float] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.position)
@@ -102,6 +112,7 @@ class Readings:
             self.timestamp_us[rows],
             self.anomaly[rows],
             self.unit.take(picked),
+            self.coarse,
         )
 
 
@@ -150,6 +161,7 @@ def decode_batch(
         times,
         columns["anomaly"].to_numpy(zero_copy_only=False),
         columns["unit"],
+        _coarse(columns["sensor_type"], values, hundredths),
     )
     appended_us = kafka_timestamp_ms[position] * 1000
     ahead = (appended_us >= 0) & (times > appended_us + MAX_AHEAD_US)
@@ -172,7 +184,8 @@ def _parse_together(payloads: Sequence[bytes | None]) -> dict[str, pa.Array] | N
     Arrow reads one object after another, wherever one message ends and the next begins. But it
     takes no object in an object and no line feed in a text. So where every message begins with
     ``{`` and ends with ``}``, none goes on in the next, and as many objects as messages are one in
-    each. It also takes a missing field, NaN and wrong UTF-8: these are looked for afterwards.
+    each. It also takes a missing field and null (where they stand for a default this is right),
+    NaN and wrong UTF-8: these are looked for afterwards.
     Escapes, which it might understand in another way, are left to ``Message``.
     """
     try:
@@ -196,6 +209,9 @@ def _parse_together(payloads: Sequence[bytes | None]) -> dict[str, pa.Array] | N
     except pa.ArrowInvalid:
         return None
     columns = {name: table[name].chunk(0) for name in _SCHEMA.names}
+    for name, default in _DEFAULTS.items():
+        if columns[name].null_count:
+            columns[name] = columns[name].fill_null(default)
     is_plain = (
         len(table) == len(payloads)
         and not any(column.null_count for column in columns.values())
@@ -233,7 +249,7 @@ def _parse_in_chunks(
         # While they are in the processor's cache.
         for name, get in _FIELDS.items():
             columns[name] += map(get, messages)
-    arrays = {field.name: pa.array(columns[field.name], field.type) for field in _SCHEMA}
+    arrays = {name: pa.array(columns[name], _SCHEMA.field(name).type) for name in columns}
     return arrays, np.array(position, dtype=np.int64), rejected
 
 
@@ -305,6 +321,18 @@ def _characters(texts: pa.StringArray) -> npt.NDArray[np.uint8]:
         [texts.offset, texts.offset + len(texts)]
     ]
     return np.frombuffer(texts.buffers()[2], np.uint8)[begin:end].reshape(len(texts), -1)
+
+
+def _coarse(
+    sensor_type: pa.StringArray,
+    values: npt.NDArray[np.float64],
+    hundredths: npt.NDArray[np.int64],
+) -> dict[str, float]:
+    # Half a hundredth is a hundredth of half a unit: only smaller values can be changed so much.
+    small = np.flatnonzero((np.abs(values) < 0.5) & (values != 0))
+    rows = small[np.abs(hundredths[small] - values[small] * 100) > np.abs(values[small])]
+    types = sensor_type.take(pa.array(rows)).to_pylist()
+    return dict(zip(types, values[rows].tolist(), strict=True))
 
 
 def to_hundredths(

@@ -1,6 +1,6 @@
-"""The message: what a reading is, and which messages are none.
+"""What a reading is: the fields of a message, their limits, and every form that a time may have.
 
-What is said here of one message holds for all of a batch (pipeline/decoding.py).
+What is said here of one holds for all of a batch (pipeline/decoding.py).
 """
 
 from __future__ import annotations
@@ -8,10 +8,9 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
 import msgspec
-import orjson
 
 # A reading is some 200 bytes; whoever sends a quarter of a megabyte is not sending one.
 MAX_PAYLOAD_BYTES = 262_144
@@ -36,15 +35,41 @@ class InvalidReading(ValueError):
 
 
 class Message(msgspec.Struct, gc=False):
-    """The JSON object as it must be; msgspec checks fields, types and lengths while it parses."""
+    """A message in its plain form; msgspec checks fields, types and lengths while it parses."""
 
     sensor_id: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
     sensor_type: Annotated[str, msgspec.Meta(min_length=1, max_length=50)]
     location: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
     value: float
     timestamp: str
-    anomaly: bool
-    unit: Annotated[str, msgspec.Meta(max_length=20)]
+    anomaly: bool = False
+    unit: Annotated[str, msgspec.Meta(max_length=20)] = ""
+
+
+_JSON_NUMBER = r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?\Z"
+
+
+class SentMessage(Message, gc=False):
+    """A message in any form that is accepted; ``make_plain`` makes it a ``Message``."""
+
+    value: float | Annotated[str, msgspec.Meta(pattern=_JSON_NUMBER)]  # type: ignore[assignment]
+    timestamp: str | int | float  # type: ignore[assignment]
+    anomaly: bool | Literal[0, 1] | None = False  # type: ignore[assignment]
+    unit: Annotated[str, msgspec.Meta(max_length=20)] | None = ""  # type: ignore[assignment]
+
+    def make_plain(self) -> None:
+        """Give every field the plain form of what it says.
+
+        Raises
+        ------
+        InvalidReading
+            When the time is a number out of range.
+        """
+        self.value = float(self.value)
+        if not isinstance(self.timestamp, str):
+            self.timestamp = _time_of_number(self.timestamp)
+        self.anomaly = bool(self.anomaly)
+        self.unit = self.unit or ""
 
 
 # Shortest and longest, of each text that has limits.
@@ -54,46 +79,33 @@ TEXT_LENGTHS = {
     if isinstance(field.type, msgspec.inspect.StrType) and field.type.max_length
 }
 
-_parse = msgspec.json.Decoder(Message).decode
+# Numbers below it count so many microseconds each since 1970: seconds until the year 5138, then
+# milliseconds, microseconds; what is larger counts nanoseconds.
+_UNITS_OF_TIME = ((10**11, 1_000_000), (10**14, 1_000), (10**17, 1))
 
 
-def decode_message(payload: bytes | None) -> Message:
-    """Return the object of one message.
+def _time_of_number(number: float) -> str:
+    """Return the ISO 8601 time that a number since 1970 says.
 
     Raises
     ------
     InvalidReading
-        With the reason. Time and size of the value are looked at later.
+        With code ``bad_timestamp``.
     """
-    if not payload:
-        raise InvalidReading("empty", "tombstone" if payload is None else "payload of 0 bytes")
-    if len(payload) > MAX_PAYLOAD_BYTES:
+    for limit, microseconds in _UNITS_OF_TIME:
+        if number < limit:
+            # A double holds seconds of today to a quarter of a microsecond.
+            since_us = round(number * microseconds)
+            break
+    else:
+        since_us = int(number) // 1_000
+    if not MIN_US <= since_us < MAX_US:
         raise InvalidReading(
-            "too_large", f"payload of {len(payload)} bytes, at most {MAX_PAYLOAD_BYTES} are allowed"
+            "bad_timestamp",
+            f"timestamp {shown(number)} is outside the years 2..9998; a number is seconds (below"
+            " 1e11), milliseconds (1e14), microseconds (1e17) or nanoseconds since 1970",
         )
-    try:
-        payload.decode()  # the parser skips unknown fields without looking at their encoding
-        message = _parse(payload)
-    except RecursionError:
-        message = _decode_nested(payload)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as problem:
-        raise _diagnose(payload, problem) from None
-    # In JSON a NUL can only stand as an escape, so most messages need no closer look.
-    if b"\\u0000" in payload:
-        for name in TEXT_LENGTHS:
-            if "\0" in getattr(message, name):
-                raise InvalidReading("bad_character", f"{name} contains a NUL character")
-    return message
-
-
-def _decode_nested(payload: bytes) -> Message:
-    # How deep the first parser goes depends on the caller's stack; this one's limit is fixed.
-    try:
-        return msgspec.convert(orjson.loads(payload), Message)
-    except orjson.JSONDecodeError as problem:
-        raise InvalidReading("not_json", f"not JSON: {problem.msg}") from None
-    except (msgspec.MsgspecError, RecursionError) as problem:
-        raise InvalidReading("wrong_type", str(problem)) from None
+    return (_EPOCH + since_us * _MICROSECOND).isoformat()
 
 
 def parse_timestamp_us(text: str) -> int:
@@ -104,27 +116,53 @@ def parse_timestamp_us(text: str) -> int:
     InvalidReading
         With code ``bad_timestamp``.
     """
-    try:
-        # Python takes any character between date and time; the standards know T and a blank.
-        if text[10:11] not in ("T", " ", "") and not _BASIC_FORMAT.fullmatch(text):
-            raise ValueError
-        parsed = datetime.fromisoformat(text)
-    except ValueError:
+    parsed = _parse_iso(text) or _parse_iso(_USUAL_FORM.sub(_iso_form, text))
+    if parsed is None:
         raise InvalidReading(
-            "bad_timestamp", f"timestamp {_shown(text)} is not ISO 8601, e.g. 2026-01-31T12:00:00Z"
-        ) from None
+            "bad_timestamp",
+            f"timestamp {shown(text)} is not ISO 8601, e.g. 2026-01-31T12:00:00Z{_hint(text)}",
+        )
     if parsed.tzinfo is None:
         parsed = parsed.replace(tzinfo=UTC)
     microseconds = (parsed - _EPOCH) // _MICROSECOND
     if not MIN_US <= microseconds < MAX_US:
         raise InvalidReading(
-            "bad_timestamp", f"timestamp {_shown(text)} is outside the years 2..9998"
+            "bad_timestamp", f"timestamp {shown(text)} is outside the years 2..9998"
         )
     return microseconds
 
 
+def _parse_iso(text: str) -> datetime | None:
+    # Python takes any character between date and time; the standards know T and a blank.
+    if text[10:11] not in ("T", " ", "") and not _BASIC_FORMAT.fullmatch(text):
+        return None
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None
+
+
 # Without separators (20260131T120000Z), or by week (2026W051T...): the T is not at index 10.
 _BASIC_FORMAT = re.compile(r"\d{4}(\d{4}|W\d{2}\d?|-W\d{2})(T[\d:.,Z+-]*)?")
+# As RFC 3339 also allows it, and as programs print it: t, z, a blank before the offset, UTC.
+_USUAL_FORM = re.compile(
+    r"\A([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9:.,]{5,}) ?(z|Z|UTC|[+-][0-9]{2}:?[0-9]{2}|)\Z"
+)
+
+
+def _iso_form(usual: re.Match[str]) -> str:
+    date, time, zone = usual.groups()
+    return f"{date}T{time}{'Z' if zone in ('z', 'UTC') else zone}"
+
+
+def _hint(text: str) -> str:
+    if re.fullmatch(r"[0-9]+(\.[0-9]*)?", text):
+        return "; a number since 1970 goes without quotes"
+    if text.endswith("]"):
+        return "; without the name of the zone in brackets"
+    if re.search(r"[0-9][./][0-9]+[./][0-9]", text):
+        return "; a date is year-month-day"
+    return ""
 
 
 def problem_of_numbers(value: float, timestamp: str, fits: bool) -> InvalidReading:
@@ -134,56 +172,17 @@ def problem_of_numbers(value: float, timestamp: str, fits: bool) -> InvalidReadi
             "out_of_range", f"value {value!r} is outside -99999999.99..99999999.99"
         )
     ahead_s = MAX_AHEAD_US // 1_000_000
+    parsed = _parse_iso(timestamp)
+    is_local = parsed is not None and parsed.tzinfo is None
     return InvalidReading(
         "future_timestamp",
-        f"timestamp {_shown(timestamp)} is over {ahead_s} s after its arrival",
+        f"timestamp {shown(timestamp)} is over {ahead_s} s after its arrival"
+        + ("; without an offset it is UTC: is it local time?" if is_local else ""),
     )
 
 
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _diagnose(payload: bytes, problem: Exception) -> InvalidReading:
-    """Say in a user's words why a message was refused; slow, and only for those."""
-    try:
-        text = payload.decode()
-    except UnicodeDecodeError as bad:
-        return InvalidReading(
-            "not_utf8", f"byte {payload[bad.start]:#04x} at {bad.start} is not UTF-8"
-        )
-    try:
-        message = json.loads(text, parse_constant=_no_constant)
-    except InvalidReading as bad:
-        return bad
-    except (ValueError, RecursionError) as bad:
-        return InvalidReading("not_json", f"not JSON: {bad}")
-    if not isinstance(message, dict):
-        return InvalidReading("not_object", f"a JSON {type(message).__name__}, not an object")
-    return _diagnose_fields(message) or InvalidReading("not_json", f"not JSON: {problem}")
-
-
-def _no_constant(name: str) -> Any:
-    raise InvalidReading("not_finite", f"{name} is not a number")
-
-
-def _diagnose_fields(message: dict[str, Any]) -> InvalidReading | None:
-    for name in Message.__struct_fields__:
-        if name not in message:
-            return InvalidReading("missing_field", f"field {name} is missing")
-        value = message[name]
-        expected = {"value": "a number", "anomaly": "true or false"}.get(name, "a string")
-        python_types = {"value": (int, float), "anomaly": (bool,)}.get(name, (str,))
-        if not isinstance(value, python_types) or (name == "value" and isinstance(value, bool)):
-            return InvalidReading("wrong_type", f"{name} must be {expected}, not {_shown(value)}")
-        if isinstance(value, float | int) and name == "value" and not abs(value) < 1e300:
-            return InvalidReading("out_of_range", f"{name} does not fit -99999999.99..99999999.99")
-        if isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
-            return InvalidReading("bad_character", f"{name} contains a lone surrogate")
-        low, high = TEXT_LENGTHS.get(name, (0, 1 << 30))
-        if isinstance(value, str) and not low <= len(value) <= high:
-            return InvalidReading(
-                "text_length", f"{name} has {len(value)} characters, allowed are {low}..{high}"
-            )
-    return None
+def shown(value: object) -> str:
+    """Return a value as a reason shows it: as JSON writes it, printable, not too long."""
+    text = json.dumps(value, ensure_ascii=False)
+    text = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text[:60])
+    return text if len(text) < 60 else text[:57] + "..."

@@ -1,4 +1,4 @@
-"""What is said of messages that are no readings: each reason once a minute, with an example."""
+"""What is said of messages that are no readings, and of readings that lose what they say."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 log = logging.getLogger(__name__)
 
 SAY_SECONDS = 60.0
+# Types that are warned of; anybody can make up more.
+MAX_COARSE_TYPES = 100
 
 
 class RejectionLog:
@@ -47,3 +49,22 @@ class RejectionLog:
                     "messages_rejected reason_code=%s messages=%d table=dead_letters example=%s",
                     *(code, self._unsaid.pop(code), examples.get(code, "beyond the hourly cap")),
                 )
+
+
+class CoarseLog:
+    """Warns once of each sensor type whose values two decimals are too few for."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def add(self, coarse: Mapping[str, float]) -> None:
+        """Take in types, and a value of each as it was sent."""
+        for sensor_type, value in coarse.items():
+            if sensor_type in self._said or len(self._said) >= MAX_COARSE_TYPES:
+                continue
+            self._said.add(sensor_type)
+            log.warning(
+                "values_lose_digits sensor_type=%s example=%r stored_as=%.2f; two decimals are"
+                " kept: send a smaller unit, mV for V",
+                *(sensor_type, value, value),
+            )

@@ -18,6 +18,8 @@ GOOD = {
     "unit": "°C",
 }
 
+REQUIRED = ("sensor_id", "sensor_type", "location", "value", "timestamp")
+
 
 def message(**changes: Any) -> bytes:
     """Return a good message with some fields changed; ``...`` (Ellipsis) removes one."""
@@ -26,6 +28,39 @@ def message(**changes: Any) -> bytes:
 
 
 _good = message()
+
+# One reading in every form that is accepted: all say what ``GOOD`` says, but for the unit where
+# there is none.
+FORMS: list[tuple[str, bytes]] = [
+    ("a byte order mark", b"\xef\xbb\xbf" + _good),
+    ("a schema registry's bytes", b"\0\0\0\0\7" + _good),
+    ("both, and a line feed", b"\0\0\0\0\7\xef\xbb\xbf\n" + _good),
+    ("value as text", message(value="21.5")),
+    ("value as text with an exponent", message(value="2.15e1")),
+    *(
+        (f"timestamp {time!r}", message(timestamp=time))
+        for time in (
+            1769860800,
+            1769860800.0,
+            1769860800000,
+            1769860800000000,
+            1769860800000000000,
+            "2026-01-31T12:00:00z",
+            "2026-01-31t12:00:00z",
+            "2026-01-31T12:00:00+00:00",
+            "2026-01-31T12:00:00+0000",
+            "2026-01-31T13:00:00+0100",
+            "2026-01-31 12:00:00 UTC",
+            "2026-01-31 12:00:00.000000 UTC",
+            "2026-01-31 12:00:00 +0000",
+        )
+    ),
+    ("anomaly 0", message(anomaly=0)),
+    ("anomaly null", message(anomaly=None)),
+    ("no anomaly", message(anomaly=...)),
+    ("unit null", message(unit=None)),
+    ("no unit", message(unit=...)),
+]
 
 # Every kind of message that DESIGN names as rejected, and the reason it must get.
 BAD: list[tuple[str, bytes | None, str]] = [
@@ -40,11 +75,18 @@ BAD: list[tuple[str, bytes | None, str]] = [
     ("an array", b"[]", "not_object"),
     ("a number", b"5", "not_object"),
     ("null", b"null", "not_object"),
-    *((f"{field} missing", message(**{field: ...}), "missing_field") for field in GOOD),
-    *((f"{field} null", message(**{field: None}), "wrong_type") for field in GOOD),
-    ("value as text", message(value="21.5"), "wrong_type"),
+    ("a string", b'"offline"', "not_object"),
+    *((f"{field} missing", message(**{field: ...}), "missing_field") for field in REQUIRED),
+    *((f"{field} null", message(**{field: None}), "wrong_type") for field in REQUIRED),
+    ("value as other text", message(value="21,5"), "wrong_type"),
+    ("value as text with blanks", message(value=" 21.5"), "wrong_type"),
     ("value true", message(value=True), "wrong_type"),
-    ("anomaly 0", message(anomaly=0), "wrong_type"),
+    ("anomaly 2", message(anomaly=2), "wrong_type"),
+    ("anomaly as text", message(anomaly="false"), "wrong_type"),
+    ("unit a number", message(unit=5), "wrong_type"),
+    ("UTF-16", _good.decode().encode("utf-16"), "not_utf8"),
+    ("UTF-16 without its mark", _good.decode().encode("utf-16-le"), "not_utf8"),
+    ("Avro", b"\0\0\0\0\7\x0cs1\x0ctemp", "not_json"),
     ("sensor_id a number", message(sensor_id=7), "wrong_type"),
     ("NaN", message(value=float("nan")), "not_finite"),
     ("Infinity", message(value=float("inf")), "not_finite"),
@@ -61,7 +103,11 @@ BAD: list[tuple[str, bytes | None, str]] = [
     ("lone surrogate", message(location="\ud800"), "bad_character"),
     ("timestamp not ISO 8601", message(timestamp="31.01.2026 12:00"), "bad_timestamp"),
     ("timestamp of February 30", message(timestamp="2026-02-30T12:00:00Z"), "bad_timestamp"),
-    ("timestamp a number", message(timestamp=1769860800), "wrong_type"),
+    ("timestamp a number of no year", message(timestamp=1e30), "bad_timestamp"),
+    ("timestamp a number before all years", message(timestamp=-1e14), "bad_timestamp"),
+    ("timestamp true", message(timestamp=True), "wrong_type"),
+    ("timestamp a number in quotes", message(timestamp="1769860800"), "bad_timestamp"),
+    ("1e999 as text", message(value="1e999"), "out_of_range"),
     ("timestamp in the future", message(timestamp="2999-01-01T00:00:00Z"), "future_timestamp"),
     ("nearly a megabyte", message(note="x" * 990_000), "too_large"),
 ]

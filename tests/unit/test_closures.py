@@ -11,9 +11,9 @@ import pytest
 from tests.conftest import CHECKOUT
 
 CEILINGS = {
-    "producer": 3_430,
-    "consumer": 4_102,
-    "stream_processor": 4_564,
+    "producer": 3_699,
+    "consumer": 4_398,
+    "stream_processor": 4_833,
     "ml_detector": 3_754,
     "dashboard": 3_889,
 }

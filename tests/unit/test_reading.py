@@ -13,7 +13,7 @@ from pipeline import decoding
 from pipeline.decoding import decode_batch, to_hundredths
 from pipeline.encoding import Reading, encode_reading, reading_key
 from pipeline.reading import MAX_HUNDREDTHS, InvalidReading, parse_timestamp_us
-from tests.messages import ARBITRARY, BAD, GOOD, NEARLY_VALID, STRANGE, message
+from tests.messages import ARBITRARY, BAD, FORMS, GOOD, NEARLY_VALID, STRANGE, message
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 NOW_MS = int(datetime(2026, 2, 1, tzinfo=UTC).timestamp() * 1000)
@@ -36,6 +36,82 @@ def test_a_strange_message_is_a_reading(payload):
     readings, rejected = decode(payload)
     assert rejected == []
     assert readings.sensor_id.to_pylist() == [json.loads(payload)["sensor_id"]]
+
+
+@pytest.mark.parametrize("payload", [f[1] for f in FORMS], ids=[f[0] for f in FORMS])
+def test_every_form_of_a_reading_decodes_alike_alone_and_among_others(payload):
+    for payloads in ([payload], [payload] * 3, [message(), payload], [message(), payload, b"x"]):
+        readings, rejected = decode(*payloads)
+        assert len(rejected) == (payloads[-1] == b"x")
+        assert set(readings.timestamp_us) == {1769860800000000}
+        assert set(readings.hundredths) == {2150}
+        assert not readings.anomaly.any()
+        assert set(readings.unit.to_pylist()) <= {"", "°C"}
+        assert ("" in readings.unit.to_pylist()) == (b"unit" not in payload or b"null}" in payload)
+
+
+_number_texts = st.floats(-1e7, 1e7).map(repr) | st.integers(-(10**7), 10**7).map(str)
+
+
+@given(st.lists(st.tuples(_number_texts, st.integers(10**14, 1769 * 10**12)), min_size=1))
+def test_plain_and_odd_forms_of_one_reading_decode_alike(numbers_and_times):
+    plain, odd = [], []
+    for number, since_us in numbers_and_times:
+        time = datetime.fromtimestamp(since_us // 10**6, UTC).replace(microsecond=since_us % 10**6)
+        text = time.strftime("%Y-%m-%d %H:%M:%S.%f UTC")
+        plain.append(message(value=json.loads(number), timestamp=time.isoformat(), unit=""))
+        framed = message(value=number, timestamp=since_us, anomaly=..., unit=None)
+        odd.append(b"\0\0\0\0\1" + framed)
+        odd.append(message(value=number, timestamp=text, anomaly=0, unit=...))
+    expected, _ = decode(*plain)
+    found, rejected = decode(*odd)
+    assert rejected == []
+    assert found.timestamp_us.tolist() == np.repeat(expected.timestamp_us, 2).tolist()
+    assert found.hundredths.tolist() == np.repeat(expected.hundredths, 2).tolist()
+
+
+def test_messages_without_anomaly_and_unit_are_parsed_together():
+    payloads = [message(anomaly=..., unit=...), message(anomaly=None, unit=None)]
+    assert decoding._parse_together(payloads) == decoding._parse_in_chunks(payloads)[0]
+
+
+@pytest.mark.parametrize(
+    ("payload", "says"),
+    [
+        (b"[" + message() + b"," + message() + b"]", "an array of 2"),
+        (json.dumps(message().decode()).encode(), "encoded twice"),
+        (b'{"ts": 1769860800000, "values": {"temperature": 21.5}}', 'inside "values"'),
+        (b'{"before": null, "after": ' + message() + b"}", 'inside "after"'),
+        (message(sensor_id=..., sensorId="s1"), 'there is "sensorId"'),
+        (message(timestamp=..., measured_at="2026-01-31"), 'there is "measured_at"'),
+        (message(value="21,5"), "a decimal comma"),
+        (message().replace(b"21.5", b"21,5"), "a decimal comma"),
+        (message().replace(b"21.5", b"+21.5"), "no +"),
+        (message().replace(b"21.5", b".5"), "both sides"),
+        (message().replace(b"21.5", b"21."), "both sides"),
+        (message().replace(b"false", b"False"), "true, false and null"),
+        (str(GOOD).encode(), "double quotes"),
+        (message() + message(), "one object a message"),
+        (message()[:50], "ends in the middle"),
+        (b"\0\0\0\0\7\x0cs1\x0ctemp", "Avro or Protobuf"),
+        (message().decode().encode("utf-16"), "UTF-16"),
+        (b"\x1f\x8b\x08\0", "gzip"),
+        (message(timestamp=1e30), "nanoseconds since 1970"),
+        (message(timestamp="1769860800"), "without quotes"),
+        (message(timestamp="31.01.2026 12:00"), "year-month-day"),
+        (message(timestamp="2026-01-31T12:00:00Z[UTC]"), "brackets"),
+        (message(timestamp="2026-02-01T01:00:00"), "is it local time?"),
+    ],
+)
+def test_the_reason_helps_with_usual_mistakes(payload, says):
+    _, [rejected] = decode(payload)
+    assert says in rejected.reason
+
+
+def test_a_type_whose_values_two_decimals_change_is_named_with_an_example():
+    values = [0.0042, 0.123, 0.5, 0.0, 0.01, 0.005001]
+    payloads = [message(sensor_type=f"t{i}", value=v) for i, v in enumerate(values)]
+    assert decode(*payloads)[0].coarse == {"t0": 0.0042, "t1": 0.123, "t5": 0.005001}
 
 
 def test_bad_messages_cost_only_themselves():
@@ -221,6 +297,9 @@ _PIECES = [
         b'"unit":"g",',
         b',"unit":"g"',
         b',"note":1',
+        b',"unit":null',
+        b',"anomaly":null',
+        b'"anomaly":1,',
         "°".encode(),
         "€".encode() * 21,
         b"}{",

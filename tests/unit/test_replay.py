@@ -70,11 +70,11 @@ def test_a_file_without_the_columns_is_no_recording(text, says):
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("2020-01-01,abc", "must be a number, not 'abc'"),
-        ("2020-01-01,", "must be a number, not ''"),
+        ("2020-01-01,abc", 'must be a number, not "abc"'),
+        ("2020-01-01,", 'must be a number, not ""'),
         ("2020-01-01,nan", "NaN is not a number"),
         ("2020-01-01,1e9", "outside"),
-        ("2020-01-01,1_000", "must be a number, not '1_000'"),
+        ("2020-01-01,1_000", 'must be a number, not "1_000"'),
         ("never,1", "never"),
         ("2020-01-01", "1 columns"),
         ("2020-01-01,1,2", "3 columns"),
@@ -94,7 +94,7 @@ def test_a_line_that_is_not_utf8_or_has_no_flag_is_refused_as_such_a_message_is(
     _, broken = replay(text.decode(errors="surrogateescape"))
     assert [line.reason for line in broken] == [
         "byte 0xff at 56 is not UTF-8",
-        "anomaly must be true or false, not 'maybe'",
+        'anomaly must be true, false, 0, 1 or null, not "maybe"',
     ]
 
 
