@@ -35,11 +35,12 @@ def render(cache: QueryCache, view: View, as_of: AsOf) -> None:
 def _correlations(table: pd.DataFrame) -> None:
     st.markdown("##### Correlation between sensor types")
     if table.empty or table["correlation"].isna().all():
-        st.caption("Comes with the third closed window of a location that has several types.")
+        st.caption("Comes with the closed windows of a location that has several types.")
         return
     st.caption(
-        "Pearson's r of the window means of two types at one place, over its n recent windows."
-        " Without colour: no more than chance gives (95 %)."
+        "Pearson's r of the window means of two types at one place, over its n recent windows;"
+        f" from {cells.MIN_WINDOWS} windows on. Without colour: no more than chance gives to one of"
+        " so many pairs (95 %)."
     )
     known = table[table["correlation"].notna()]
     places = sorted(known["location"].unique())

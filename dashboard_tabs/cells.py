@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import atanh, sqrt
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,10 @@ BELOW = "#C77700"
 ABOVE = "#3B6FD0"
 # As opaque as text on a cell allows on a light and on a dark page.
 _STRONGEST = 0.6
+# Over fewer common windows a correlation is not shown: one of ten is anything.
+MIN_WINDOWS = 20
+# In standard deviations, what is coloured fully.
+LARGE_EFFECT = 0.8
 # More columns than this have their names turned.
 _NARROW = 7
 
@@ -119,9 +123,10 @@ def correlation(table: pd.DataFrame, title: str) -> Figure:
     ):
         r[[at[a], at[b]], [at[b], at[a]]] = np.nan if value is None else value
         n[[at[a], at[b]], [at[b], at[a]]] = size
+    r[n < MIN_WINDOWS] = np.nan
     is_known = np.isfinite(r)
     shown = np.where(is_known, r, 0.0)
-    is_beyond = np.vectorize(is_beyond_chance, otypes=[bool])(shown, n)
+    is_beyond = is_beyond_chance(shown, n, pairs=max(1, int(is_known.sum()) // 2))
     names = [theme.name(each) for each in types]
     insight = "Nothing to compare yet"
     if is_known.any():
@@ -140,13 +145,17 @@ def correlation(table: pd.DataFrame, title: str) -> Figure:
     )
 
 
-def is_beyond_chance(r: float, n: float) -> bool:
-    """Return whether 95 of 100 correlations that are chance would be weaker (Fisher, 1921).
+def is_beyond_chance(r: Any, n: Any, pairs: int) -> Any:
+    """Return which correlations are stronger than chance gives to any of so many pairs.
 
-    >>> is_beyond_chance(0.9, 4), is_beyond_chance(0.9, 10)
-    (False, True)
+    In 95 of 100 such grids of pure chance none would be (Fisher, 1921; Bonferroni's correction).
+
+    >>> is_beyond_chance(0.5, 20, pairs=1), is_beyond_chance(0.5, 20, pairs=10)
+    (np.True_, np.False_)
     """
-    return bool(n > 3 and (abs(r) >= 1 or abs(atanh(r)) * sqrt(n - 3) > 1.96))
+    limit = NormalDist().inv_cdf(1 - 0.05 / 2 / pairs)
+    angle = np.arctanh(np.clip(np.abs(r), 0, 1 - 1e-12))
+    return angle * np.sqrt(np.maximum(0, np.asarray(n) - 3)) > limit
 
 
 def hours(table: pd.DataFrame, headings: Mapping[str, str]) -> Figure:
@@ -155,20 +164,26 @@ def hours(table: pd.DataFrame, headings: Mapping[str, str]) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        Columns sensor_type, hour (0..23, UTC), mean.
+        Columns sensor_type, hour (0..23, UTC), mean, stddev (of the readings of that hour).
     headings : mapping
         Sensor type -> what to write beside its row.
     """
     grid = table.pivot_table(index="sensor_type", columns="hour", values="mean")
-    z = grid.reindex(columns=range(24)).to_numpy(dtype=float)
+    z, spread = (
+        table.pivot_table(index="sensor_type", columns="hour", values=value)
+        .reindex(columns=range(24))
+        .to_numpy(dtype=float)
+        for value in ("mean", "stddev")
+    )
     centre = np.nanmean(z, axis=1, keepdims=True)
-    spread = np.sqrt(np.nanmean((z - centre) ** 2, axis=1, keepdims=True))
-    # A type that is the same at all hours is at its mean at all of them.
-    distance = np.divide(z - centre, spread, out=np.where(np.isnan(z), z, 0.0), where=spread > 0)
+    within = np.sqrt(np.nanmean(spread**2, axis=1, keepdims=True))
+    # How large the effect of the hour is beside what readings of one hour differ by (Cohen, 1988):
+    # a type that is nearly the same at all hours stays pale.
+    distance = np.divide(z - centre, within, out=np.where(np.isnan(z), z, 0.0), where=within > 0)
     swings = (np.nanmax(z, axis=1) - np.nanmin(z, axis=1)) / np.maximum(np.abs(centre[:, 0]), 1e-9)
     most = int(swings.argmax())
     return _grid(
-        np.clip(distance / 2, -1, 1),
+        np.clip(distance / LARGE_EFFECT, -1, 1),
         [[theme.short(each) if each == each else "" for each in row] for row in z],
         [f"{hour:02d}" for hour in range(24)],
         [headings[str(each)] for each in grid.index],

@@ -259,10 +259,11 @@ ORDER BY location, sensor_type LIMIT 5000
 
 -- name: hour_profile
 SELECT sensor_type, extract(hour FROM time)::int AS hour,
-    (sum(total) / sum(readings))::float AS mean
+    (sum(total) / sum(readings))::float AS mean,
+    sqrt(greatest(0, sum(squares) / sum(readings) - (sum(total) / sum(readings)) ^ 2))::float AS stddev
 FROM (
     SELECT sensor_type, date_bin('1 hour', window_start, '2000-01-01') AS time,
-        sum(total) AS total, sum(readings) AS readings
+        sum(total) AS total, sum(readings) AS readings, sum(squares) AS squares
     FROM windows_between_v1(%(start)s, %(end)s, %(location)s, %(sensor_type)s, %(in_tens)s)
     GROUP BY 1, 2
 ) AS hours

@@ -240,8 +240,19 @@ def test_a_correlation_is_drawn_in_both_directions_and_a_missing_one_is_blank():
 
 
 def test_what_chance_may_have_made_has_no_colour():
-    strength = numbers(drawn(cells.correlation(correlations(0.5, 0.1), "x"))[1]["z"])
-    assert strength[0][1:] == [0.5, 0.0]
+    strength = numbers(drawn(cells.correlation(correlations(0.75, 0.1), "x"))[1]["z"])
+    assert strength[0][1:] == [0.75, 0.0]
+
+
+def test_the_more_pairs_there_are_the_stronger_one_must_be():
+    assert cells.is_beyond_chance(0.5, 20, pairs=1)
+    assert not cells.is_beyond_chance(0.5, 20, pairs=10)
+    assert cells.is_beyond_chance(np.array([1.0, -1.0]), np.array([20, 20]), pairs=10).all()
+
+
+def test_a_correlation_of_fewer_than_twenty_windows_is_not_shown():
+    few = correlations(0.99, 0.99).assign(window_count=19)
+    assert insight(cells.correlation(few, "x")) == "Nothing to compare yet"
 
 
 def test_a_place_without_a_correlation_is_drawn():
@@ -259,15 +270,27 @@ def test_scores_below_the_threshold_are_red_and_the_threshold_is_drawn():
 
 def test_hours_without_data_stay_blank_and_one_hour_is_enough():
     figure = cells.hours(
-        pd.DataFrame({"sensor_type": ["co2"], "hour": [5], "mean": [400.0]}), {"co2": "CO₂"}
+        pd.DataFrame({"sensor_type": ["co2"], "hour": [5], "mean": [400.0], "stddev": [1.0]}),
+        {"co2": "CO₂"},
     )
     (row,) = drawn(figure)[1]["text"]
     assert [text for text in row if text] == ["400"]
     assert np.isfinite(numbers(drawn(figure)[1]["z"])).sum() == 1
 
 
+def test_hours_that_differ_by_less_than_their_readings_do_stay_pale():
+    table = pd.DataFrame(
+        {"sensor_type": "co2", "hour": [1, 2], "mean": [400.0, 402.0], "stddev": [100.0, 100.0]}
+    )
+    pale = numbers(drawn(cells.hours(table, {"co2": "CO₂"}))[1]["z"])
+    strong = numbers(drawn(cells.hours(table.assign(stddev=1.0), {"co2": "CO₂"}))[1]["z"])
+    assert np.nanmax(np.abs(pale)) < 0.02 < 0.9 < np.nanmax(np.abs(strong))
+
+
 def test_a_type_that_is_the_same_at_all_hours_is_drawn():
-    table = pd.DataFrame({"sensor_type": "battery", "hour": [1, 2], "mean": [3.0, 3.0]})
+    table = pd.DataFrame(
+        {"sensor_type": "battery", "hour": [1, 2], "mean": [3.0, 3.0], "stddev": [0.0, 0.0]}
+    )
     figure = cells.hours(table, {"battery": "Battery"})
     assert np.nansum(np.abs(numbers(drawn(figure)[1]["z"]))) == 0
 
