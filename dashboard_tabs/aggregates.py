@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import streamlit as st
 
 from dashboard_tabs import charts, layout, plot, states, theme
@@ -37,11 +38,13 @@ def render(cache: QueryCache, view: View, as_of: AsOf) -> None:
             "No window in this range yet: the first appears seconds after the first reading.",
         )
         return
+    _counts(windows)
     st.markdown("##### Mean, ±1 standard deviation and min–max per window")
     st.caption(
         "Dotted on grey, or pale: windows that are still open, shown as far as they have come."
         + (
-            " All locations together; choose one at the left to see its own."
+            " All locations together, ± what the readings of one location differ by; choose one at"
+            " the left to see its own."
             if view.location is None
             else ""
         )
@@ -76,6 +79,20 @@ def render(cache: QueryCache, view: View, as_of: AsOf) -> None:
     plot.in_columns(drawn, 2)
     _table(cache, view, selection)
     _late(cache, view)
+
+
+def _counts(windows: pd.DataFrame) -> None:
+    readings = float(windows["readings"].sum())
+    beyond = float(windows["statistical_anomalies"].sum())
+    flagged = float(windows["rule_anomalies"].sum())
+    with st.container(horizontal=True):
+        for label, value in (
+            ("Windows", theme.short(float(windows["windows"].sum()))),
+            ("Readings in them", theme.short(readings)),
+            ("Flagged by rule", f"{flagged / readings:.1%}"),
+            ("Beyond 3σ", f"{beyond / readings:.1%}"),
+        ):
+            st.metric(label, value, border=True, height="stretch")
 
 
 def _table(cache: QueryCache, view: View, selection: Selection) -> None:

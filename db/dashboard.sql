@@ -123,17 +123,21 @@ FROM verdicts_between_v1(%(start)s, %(end)s, %(location)s, %(sensor_type)s, %(in
 GROUP BY 1, 2 ORDER BY 1, 2 LIMIT 5000
 
 -- name: windows
+-- Of several places together stddev is what readings of one place differ by: what places differ by is no noise.
 SELECT sensor_type, CASE WHEN step + make_interval(secs => %(step)s) > %(end)s
     THEN max(window_start) ELSE step END AS time,
     sum(readings)::bigint AS readings, (sum(total) / sum(readings))::float AS mean,
-    sqrt(greatest(0, sum(squares) / sum(readings) - (sum(total) / sum(readings)) ^ 2))::float
-        AS stddev,
+    sqrt(greatest(0, sum(squares - total * total / readings) / sum(readings)))::float AS stddev,
     min(low)::float AS low, max(high)::float AS high, sum(rule_anomalies)::int AS rule_anomalies,
-    sum(statistical_anomalies)::int AS statistical_anomalies, bool_and(is_closed) AS is_closed
+    sum(statistical_anomalies)::int AS statistical_anomalies, bool_and(is_closed) AS is_closed,
+    sum(windows)::int AS windows
 FROM (
-    SELECT *, date_bin(make_interval(secs => %(step)s), window_start, '2000-01-01') AS step
-    FROM windows_between_v1(%(start)s, %(end)s, %(location)s, %(sensor_type)s, %(in_tens)s)
-) AS stepped
+    SELECT date_bin(make_interval(secs => %(step)s), window_start, '2000-01-01') AS step, sensor_type,
+        max(window_start) AS window_start, sum(readings) AS readings, sum(total) AS total, sum(squares) AS squares,
+        min(low) AS low, max(high) AS high, sum(rule_anomalies) AS rule_anomalies,
+        sum(statistical_anomalies) AS statistical_anomalies, bool_and(is_closed) AS is_closed, sum(windows) AS windows
+    FROM windows_between_v1(%(start)s, %(end)s, %(location)s, %(sensor_type)s, %(in_tens)s) GROUP BY 1, 2, location
+) AS of_places
 GROUP BY sensor_type, step ORDER BY 1, 2
 
 -- name: window_table

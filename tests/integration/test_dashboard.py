@@ -435,3 +435,15 @@ def test_windows_of_several_units_are_told(open_tab, store, query):
     )
     assert "several units here" in open_tab("Windowed Aggregates").warning[0].value
     assert "Temperature at Hall" in open_tab("Windowed Aggregates").warning[0].value
+
+
+def test_of_places_together_the_deviation_is_that_within_a_place(database, query, store):
+    store(now())
+    query(
+        "UPDATE sensor_aggregates SET stddev_value = 2, avg_value = CASE location"
+        " WHEN 'Hall' THEN 10 ELSE 30 END WHERE sensor_type = 'temperature'"
+    )
+    end = now().replace(tzinfo=None)
+    rows = queries.windows(database, Selection(end - timedelta(minutes=15), end))
+    found = {round(row["stddev"], 6) for row in rows if row["sensor_type"] == "temperature"}
+    assert found == {2.0}

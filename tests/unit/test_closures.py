@@ -15,7 +15,7 @@ CEILINGS = {
     "consumer": 4_398,
     "stream_processor": 4_833,
     "ml_detector": 3_754,
-    "dashboard": 3_906,
+    "dashboard": 3_927,
 }
 
 
