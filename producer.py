@@ -10,7 +10,11 @@ from __future__ import annotations
 import argparse
 import logging
 import math
+import sys
+import zlib
 from pathlib import Path
+from typing import BinaryIO, cast
+from zoneinfo import ZoneInfo
 
 from config import ProducerSettings, load_settings_or_exit
 from pipeline.encoding import Sensor
@@ -19,9 +23,11 @@ from service.lifecycle import UserError
 from service.numbers import number
 from service.runner import run_service, running
 from service.sending import Feed, Target, send_feed
-from simulator.feeds import ReplayFeed, SimulatedFeed
+from simulator.feeds import MAX_SORTED, ReplayFeed, SimulatedFeed
+from simulator.files import NoRecording, open_text
 from simulator.fleet import MAX_ANOMALY_RATE, SensorSimulator
-from simulator.replay import BrokenLine, NoRecording, Recording
+from simulator.layout import Wanted
+from simulator.replay import BrokenLine, Recording
 
 log = logging.getLogger(__name__)
 
@@ -31,12 +37,18 @@ RECORDING_DEFAULTS = {
     "speed": 1.0,
     "keep_timestamps": False,
     "sensor_id": None,
-    "sensor_type": "unknown",
+    "sensor_type": "",
     "location": "unknown",
     "unit": "",
+    "time_column": "",
+    "value_columns": "",
+    "sensor_column": "",
+    "type_column": "",
+    "location_column": "",
+    "timezone": None,
+    "delimiter": "",
+    "decimal": "",
 }
-# Enough of a file to tell text from something else, bytes.
-PROBE_BYTES = 65_536
 
 
 def parse_args() -> argparse.Namespace:
@@ -49,9 +61,12 @@ def parse_args() -> argparse.Namespace:
     fleet = parser.add_argument_group("simulated fleet")
     recording = parser.add_argument_group(
         "recording",
-        "a CSV file with the columns timestamp and value, and options for what it lacks",
+        "a table as text: times, and a value a line or a column a sensor; options for what cannot"
+        " be guessed",
     )
-    recording.add_argument("--replay", type=Path, metavar="FILE.csv", help="send this recording")
+    recording.add_argument(
+        "--replay", type=Path, metavar="FILE", help="send this recording, gzip or not; - = stdin"
+    )
     for group, name, kind, metavar, meaning in (
         (fleet, "rate", number(float, 0, 1e7), "R", "readings/s, 0 = full speed [PRODUCER_RATE]"),
         (fleet, "sensors", number(int, 1, 1_000_000), "N", "size of the fleet [25]"),
@@ -59,9 +74,17 @@ def parse_args() -> argparse.Namespace:
         (fleet, "seed", number(int, 0, 2**63 - 1), "N", "of all that is random [PRODUCER_SEED]"),
         (recording, "speed", number(float, 0), "X", "divide the gaps by it, 0 = no waiting [1]"),
         (recording, "sensor-id", str, "ID", "where not recorded [the file's name]"),
-        (recording, "sensor-type", str, "TYPE", "where not recorded [unknown]"),
+        (recording, "sensor-type", str, "TYPE", "where not recorded [the column's name, unknown]"),
         (recording, "location", str, "PLACE", "where not recorded [unknown]"),
         (recording, "unit", str, "UNIT", "where not recorded [none]"),
+        (recording, "time-column", str, "NAME", "of times; DATE,TIME where in two [by its name]"),
+        (recording, "value-columns", str, "A,B", "of values, a sensor each [by name, or numeric]"),
+        (recording, "sensor-column", str, "NAME", "of sensor_id [by its name]"),
+        (recording, "type-column", str, "NAME", "of sensor_type [by its name]"),
+        (recording, "location-column", str, "NAME", "of location [by its name]"),
+        (recording, "timezone", _zone, "ZONE", "of times without an offset [UTC]"),
+        (recording, "delimiter", _delimiter, "C", "between columns; tab [guessed]"),
+        (recording, "decimal", _decimal, "C", "before decimals, . or , [guessed]"),
     ):
         group.add_argument(
             f"--{name}", type=kind, metavar=metavar, help=meaning, default=argparse.SUPPRESS
@@ -80,6 +103,28 @@ def parse_args() -> argparse.Namespace:
     return argparse.Namespace(**{**FLEET_DEFAULTS, **RECORDING_DEFAULTS, **given})
 
 
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (LookupError, ValueError, OSError) as problem:
+        raise argparse.ArgumentTypeError(
+            f"{name!r} is no time zone like Europe/Berlin"
+        ) from problem
+
+
+def _delimiter(text: str) -> str:
+    delimiter = {"tab": "\t", "\\t": "\t"}.get(text, text)
+    if len(delimiter) != 1 or delimiter in '"\n':
+        raise argparse.ArgumentTypeError(f"{text!r} is not one character, or tab")
+    return delimiter
+
+
+def _decimal(text: str) -> str:
+    if text not in (".", ","):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither . nor ,")
+    return text
+
+
 def open_recording(args: argparse.Namespace) -> Recording:
     """Open the file to replay.
 
@@ -89,19 +134,25 @@ def open_recording(args: argparse.Namespace) -> Recording:
         When it cannot be a recording.
     """
     path: Path = args.replay
-    default = Sensor(args.sensor_id or path.stem[:100], args.sensor_type, args.location, args.unit)
+    is_standard_input = str(path) == "-"
+    name = "stdin" if is_standard_input else Path(path.name.removesuffix(".gz")).stem[:100]
+    default = Sensor(args.sensor_id or name, args.sensor_type, args.location, args.unit)
+    wanted = Wanted(
+        *(_names(args.time_column), _names(args.value_columns)),
+        *(args.sensor_column, args.type_column, args.location_column),
+        *(args.delimiter, args.decimal),
+    )
     try:
-        with path.open("rb") as probe:
-            probe.read(PROBE_BYTES).rpartition(b"\n")[0].decode()
-        # A wrong byte further on costs its line only.
-        return Recording(path.open(encoding="utf-8-sig", errors="surrogateescape"), default)
+        stream = sys.stdin.buffer if is_standard_input else path.open("rb")
+        return Recording(open_text(cast(BinaryIO, stream)), default, wanted, args.timezone)
     except OSError as problem:
-        raise UserError(f"--replay {path}: {problem.strerror}") from problem
-    except UnicodeDecodeError as problem:
-        byte = f"byte {problem.object[problem.start]:#04x} at {problem.start}"
-        raise UserError(f"--replay {path}: not UTF-8 ({byte})") from problem
-    except NoRecording as problem:
+        raise UserError(f"--replay {path}: {problem.strerror or problem}") from problem
+    except (NoRecording, EOFError, zlib.error) as problem:
         raise UserError(f"--replay {path}: {problem}") from problem
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, map(str.strip, text.split(","))))
 
 
 def log_broken(line: BrokenLine) -> None:
@@ -114,6 +165,13 @@ def make_feed(
 ) -> Feed:
     """Return the recording, or else a fleet, as the command line says, or else the settings."""
     if recording:
+        layout = recording.layout
+        log.info(
+            "recording times=%s values=%s header_line=%d delimiter=%r decimal=%s day_first=%s",
+            ",".join(layout.names[i] for i in layout.time),
+            ",".join(layout.names[i] for i in layout.values)[:200],
+            *(layout.header_line, layout.delimiter, layout.decimal, layout.day_first),
+        )
         return ReplayFeed(recording, args.speed, args.keep_timestamps, log_broken)
     rate = settings.rate if args.rate is None else args.rate
     seed = settings.seed if args.seed is None else args.seed
@@ -129,11 +187,17 @@ def main() -> None:
     with running(SERVICE, settings.service) as process:
         feed = make_feed(recording, settings.producer, args)
         outcome = send_feed(feed, target, process)
+    if isinstance(feed, ReplayFeed) and not feed.is_sorted:
+        log.warning("recording_unsorted; over %d readings only parts are sorted", MAX_SORTED)
+    is_empty = bool(recording) and feed.is_over and not outcome.sent
     log.log(
-        logging.ERROR if outcome.failed else logging.INFO,
-        "finished sent=%d delivered=%d failed=%d skipped_lines=%d",
-        *(outcome.sent, outcome.delivered, outcome.failed, feed.skipped),
+        logging.ERROR if outcome.failed or is_empty else logging.INFO,
+        "finished sent=%d delivered=%d failed=%d skipped_lines=%d%s",
+        *(outcome.sent, outcome.delivered, outcome.failed, feed.skipped.total()),
+        "".join(f" {code}={count}" for code, count in feed.skipped.most_common()),
     )
+    if is_empty:
+        raise UserError(f"--replay {args.replay}: nothing in it could be sent")
     if outcome.failed:
         raise SystemExit(1)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -23,25 +23,22 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # Schema-registry serialisers put a zero and the number of the schema before what they write.
 _REGISTRY_BYTES = 5
 
-# What else programs call a field, without case and separators.
-USUAL_NAMES: Mapping[str, frozenset[str]] = {
-    "sensor_id": frozenset(
-        "sensorid sensor sensorname sensorsid deviceid device devicename nodeid node entityid"
-        " stationid station moteid mote id mac uuid".split()
-    ),
-    "sensor_type": frozenset(
-        "sensortype type parameter quantity measurement measurementtype metric kind"
-        " deviceclass".split()
-    ),
-    "location": frozenset("location locationname loc place room site area zone".split()),
-    "value": frozenset("value val state reading result measuredvalue".split()),
-    "timestamp": frozenset(
-        "timestamp time datetime ts date timestamputc datetimeutc timeutc utc utctime lastchanged"
+# What else programs call a field, without case and separators; the likelier first.
+USUAL_NAMES: Mapping[str, Sequence[str]] = {
+    "sensor_id": (
+        "sensorid sensorsid deviceid nodeid entityid stationid moteid sensorname devicename sensor"
+        " device node station mote mac uuid id"
+    ).split(),
+    "sensor_type": "sensortype type parameter quantity measurement metric kind".split(),
+    "location": "location locationname loc place room site area zone".split(),
+    "value": "value val state reading result measuredvalue".split(),
+    "timestamp": (
+        "timestamp timestamputc datetime datetimeutc timeutc utctime time ts utc lastchanged"
         " lastupdated measuredat capturedat recordedat createdat eventtime isotime unixtime epoch"
-        " datum zeit zeitstempel datumuhrzeit".split()
-    ),
-    "anomaly": frozenset("anomaly isanomaly anomalous".split()),
-    "unit": frozenset("unit units uom unitofmeasurement einheit".split()),
+        " date datum zeitstempel zeit"
+    ).split(),
+    "anomaly": "anomaly isanomaly anomalous".split(),
+    "unit": "unit units uom unitofmeasurement einheit".split(),
 }
 
 _parse = msgspec.json.Decoder(SentMessage).decode

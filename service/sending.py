@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections import Counter
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from broker.settings import KafkaSettings
@@ -26,6 +28,8 @@ log = logging.getLogger(__name__)
 
 # At high rates readings go out in small groups rather than waking up for each one.
 MIN_PAUSE_SECONDS = 0.005
+# A wait that the log tells the end of, seconds.
+LONG_WAIT_SECONDS = 30.0
 # A reading that is due before the end of the given duration may go out so much later.
 OVERTIME_SECONDS = 1.0
 # How long to wait for acknowledgements at the end, and once somebody wants us to stop.
@@ -38,8 +42,8 @@ class Feed(Protocol):
 
     is_paced: bool
     """False: everything is due at once."""
-    skipped: int
-    """Lines of a recording that were no readings."""
+    skipped: Counter[str]
+    """Lines of a recording that were no readings, by the code of the reason."""
 
     @property
     def is_over(self) -> bool:
@@ -140,6 +144,7 @@ def _send(
 ) -> int:
     """Return how many readings were taken from the feed and not accepted by the writer."""
     messages = NO_MESSAGES
+    said_s = 0.0  # until when the log says that we wait
     end_s = time.monotonic() + target.duration_s
     while not stop.requested and writer.accepted < target.max_messages:
         topic.watch(writer)
@@ -152,12 +157,24 @@ def _send(
                 break
             if not due:
                 writer.poll()
-                stop.wait(min(max(feed.wait_s(now_s), MIN_PAUSE_SECONDS), MAX_WAIT_SECONDS))
+                wait_s = feed.wait_s(now_s)
+                if wait_s > LONG_WAIT_SECONDS and now_s + wait_s > said_s + 1.0:
+                    said_s = now_s + wait_s
+                    _say_wait(wait_s)
+                stop.wait(min(max(wait_s, MIN_PAUSE_SECONDS), MAX_WAIT_SECONDS))
                 continue
             count = int(min(due, target.max_messages - writer.accepted))
             messages = feed.take(count, time.time_ns() // 1000)
         messages = messages.since(writer.send(messages))
     return len(messages)
+
+
+def _say_wait(wait_s: float) -> None:
+    until = datetime.now(UTC) + timedelta(seconds=wait_s)
+    log.info(
+        "waiting next_reading_at=%s seconds=%.0f; --speed shortens gaps",
+        *(until.isoformat(timespec="seconds"), wait_s),
+    )
 
 
 def _finish(writer: TopicWriter, topic: _Topic, beat: Heartbeat, stop: StopSignal) -> None:

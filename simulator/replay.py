@@ -1,39 +1,39 @@
-"""Recordings: CSV text, one reading a line, read a chunk at a time.
+"""Recordings: tables of text as people have them, read a chunk at a time.
 
-The first line names the columns, in any order: ``timestamp`` and ``value`` must be there,
-``sensor_id``, ``sensor_type``, ``location``, ``unit`` and ``anomaly`` may be; others are ignored.
-Where an optional column is missing, or empty in a line, a default stands in. A line becomes the
-message that a sensor would have sent, and what is a reading is decided where it is for all messages
-(pipeline/decoding.py). One that is none costs that line only: each is split on its own, so an
-unclosed quote does not swallow the lines below.
+What the columns are is found in the first lines (simulator/layout.py). A value becomes the message
+that a sensor would have sent, and what is a reading is decided where it is for all messages
+(pipeline/decoding.py). What is none costs its line only.
 """
 
 from __future__ import annotations
 
-import csv
+import io
 import json
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple, TextIO
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from pipeline.decoding import decode_batch
 from pipeline.encoding import Sensor
+from simulator.cells import BOOLEANS, LocalTimes, is_missing, to_number, to_time
+from simulator.layout import Wanted, find_layout
 
-REQUIRED_COLUMNS = ("timestamp", "value")
 # A longer line is no reading, and a file may be anything.
 MAX_LINE_CHARACTERS = 65_536
-_BOOLEANS = {
-    **dict.fromkeys(("true", "t", "yes", "y", "1", "1.0"), True),
-    **dict.fromkeys(("false", "f", "no", "n", "0", "0.0", ""), False),
-}
+# Lines in which the header is looked for, and by which delimiter and decimal sign are guessed.
+PROBE_LINES = 200
 # Leaves bytes that are not UTF-8 as they are, for the decoder to refuse.
 _to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
-class NoRecording(ValueError):
-    """The text cannot be read as a recording at all."""
+GUESS = Wanted()
 
 
 class BrokenLine(NamedTuple):
@@ -41,6 +41,7 @@ class BrokenLine(NamedTuple):
 
     line_number: int
     reason: str
+    code: str
 
 
 @dataclass(frozen=True)
@@ -55,14 +56,14 @@ class RecordedReadings:
         In the sensor's unit, rounded to hundredths as every reading is.
     timestamp_us : array of int64
         Event times as recorded, microseconds since the epoch, UTC.
-    anomaly : list of bool
+    anomaly : array of bool
         The flags.
     """
 
     sensors: list[Sensor]
     values: npt.NDArray[np.float64]
     timestamp_us: npt.NDArray[np.int64]
-    anomaly: list[bool]
+    anomaly: npt.NDArray[np.bool_]
     broken: list[BrokenLine]
 
     def __len__(self) -> int:
@@ -77,108 +78,133 @@ class Recording:
     file : text file
         At its beginning. Bytes that are not UTF-8 must have been decoded by ``surrogateescape``.
     default : Sensor
-        What is not recorded.
+        What is not recorded; an empty ``sensor_type`` is the name of the column of values.
+    wanted : Wanted
+        What is known of the columns.
+    zone : ZoneInfo or None
+        Of times without an offset; None = UTC.
 
     Raises
     ------
     NoRecording
-        When the first line does not name the columns.
+        When its first lines do not show what its columns are.
     """
 
-    def __init__(self, file: TextIO, default: Sensor) -> None:
-        self._file = file
-        self._default_texts = tuple(default._asdict().items())
-        self._line_number = 1
+    def __init__(
+        self, file: TextIO, default: Sensor, wanted: Wanted = GUESS, zone: ZoneInfo | None = None
+    ) -> None:
+        self._lines = _numbered(file)
+        probe = list(islice(self._lines, PROBE_LINES))
+        self.layout = find_layout([line for _, line in probe], wanted)
+        self._default = default
+        self._local = LocalTimes(zone) if zone else None
+        self._pending = [each for each in probe if each[0] > self.layout.header_line]
         self.is_over = False
-        header = file.readline(MAX_LINE_CHARACTERS)
-        if not header.strip():
-            raise NoRecording("empty" if not header else "the first line is empty")
-        try:
-            self._columns = [name.strip().lower() for name in _split(header)]
-        except _BrokenLineError as problem:
-            raise NoRecording(f"its first line is {problem}") from None
-        missing = [name for name in REQUIRED_COLUMNS if name not in self._columns]
-        if missing:
-            raise NoRecording(
-                f"no column {' and no column '.join(missing)} in its first line"
-                f" {header.strip()[:60]!r}; names are separated by commas"
-            )
-        for name in (*REQUIRED_COLUMNS, *Sensor._fields, "anomaly"):
-            if self._columns.count(name) > 1:
-                raise NoRecording(f"column {name} is there twice")
 
     def read(self, max_lines: int) -> RecordedReadings:
         """Return the readings of the next lines; sets ``is_over`` at the end of the file."""
+        lines, self._pending = self._pending[:max_lines], self._pending[max_lines:]
+        broken: list[BrokenLine] = []
+        try:
+            lines += islice(self._lines, max_lines - len(lines))
+        except (EOFError, OSError, zlib.error) as problem:  # a compressed file that was cut
+            at = lines[-1][0] if lines else self.layout.header_line
+            broken.append(BrokenLine(at, f"the file breaks off behind it: {problem}", "cut_off"))
+        self.is_over = len(lines) < max_lines
         messages: list[bytes] = []
         line_numbers: list[int] = []
-        broken: list[BrokenLine] = []
-        for _ in range(max_lines):
-            line = self._file.readline(MAX_LINE_CHARACTERS)
-            if not line:
-                self.is_over = True
-                break
-            self._line_number += 1
-            if line.isspace():
-                continue
-            try:
-                messages.append(self._message(line))
-                line_numbers.append(self._line_number)
-            except _BrokenLineError as problem:
-                broken.append(BrokenLine(self._line_number, str(problem)))
+        for line_number, cells in self._rows(lines, broken):
+            found = list(self._messages(cells))
+            messages += found
+            line_numbers += [line_number] * len(found)
+            if not found and any(cells):
+                said = cells[self.layout.values[0]]
+                reason = f"no value in it{f': {said[:40]!r}' if said else ''}"
+                broken.append(BrokenLine(line_number, reason, "missing_value"))
         # Nothing has been appended anywhere yet, so a time of the future is no fault.
         readings, rejected = decode_batch(messages, np.full(len(messages), -1))
-        broken += [BrokenLine(line_numbers[each.position], each.reason) for each in rejected]
+        broken += [BrokenLine(line_numbers[r.position], r.reason, r.reason_code) for r in rejected]
         texts = (getattr(readings, name).to_pylist() for name in Sensor._fields)
         return RecordedReadings(
             list(map(Sensor, *texts)),
             readings.hundredths / 100,
             readings.timestamp_us,
-            readings.anomaly.tolist(),
+            readings.anomaly,
             sorted(broken),
         )
 
-    def _message(self, line: str) -> bytes:
-        """Return what a sensor would have sent."""
-        if len(line) == MAX_LINE_CHARACTERS and not line.endswith("\n"):
-            self._skip_line()
-            raise _BrokenLineError(f"longer than {MAX_LINE_CHARACTERS} characters")
-        fields = _split(line)
-        if len(fields) != len(self._columns):
-            raise _BrokenLineError(
-                f"{len(fields)} columns, the first line has {len(self._columns)}"
+    def _rows(
+        self, lines: Sequence[tuple[int, str]], broken: list[BrokenLine]
+    ) -> Iterator[tuple[int, list[str]]]:
+        """Yield the cells of each line; what cannot be split together is halved until it can."""
+        lines = [(number, line) for number, line in lines if line.strip() and line[0] != "#"]
+        if not lines:
+            return
+        rows = self._split("".join(line for _, line in lines))
+        if rows is not None and len(rows) == len(lines):
+            yield from zip((number for number, _ in lines), rows, strict=True)
+        elif len(lines) == 1:
+            reason = f"not {len(self.layout.names)} columns, or a quote that is not closed"
+            broken.append(BrokenLine(lines[0][0], reason, "not_a_row"))
+        else:
+            yield from self._rows(lines[: len(lines) // 2], broken)
+            yield from self._rows(lines[len(lines) // 2 :], broken)
+
+    def _split(self, text: str) -> list[list[str]] | None:
+        width = len(self.layout.names)
+        try:
+            table = pd.read_csv(
+                io.BytesIO(text.encode("utf-8", "surrogateescape")),
+                sep=self.layout.delimiter,
+                header=None,
+                names=range(width + 1),  # one more, to see what is too long
+                index_col=False,
+                dtype=object,  # text; pandas' own takes no surrogates
+                na_filter=False,
+                skipinitialspace=True,
+                encoding_errors="surrogateescape",
             )
-        given = {name: text.strip() for name, text in zip(self._columns, fields, strict=True)}
+        except (pd.errors.ParserError, pd.errors.EmptyDataError):
+            return None
+        if table[width].any():
+            return None
+        return table.iloc[:, :width].to_numpy().tolist()
+
+    def _messages(self, cells: list[str]) -> Iterator[bytes]:
+        """Yield what sensors would have sent."""
+        layout = self.layout
+        given = {field: cells[i].strip() for field, i in layout.roles.items()}
+        time = to_time(" ".join(cells[i].strip() for i in layout.time), layout.day_first)
         flag = given.get("anomaly", "").lower()
-        message = {
-            **{name: given.get(name) or default for name, default in self._default_texts},
-            "value": _number(given["value"]),
-            "timestamp": given["timestamp"],
-            "anomaly": _BOOLEANS.get(flag, flag),
-        }
-        return _to_json(message).encode("utf-8", "surrogateescape")
-
-    def _skip_line(self) -> None:
-        while (rest := self._file.readline(MAX_LINE_CHARACTERS)) and not rest.endswith("\n"):
-            pass
-
-
-class _BrokenLineError(ValueError):
-    """A line cannot even become a message; the text says why."""
-
-
-def _split(line: str) -> list[str]:
-    line = line.rstrip("\r\n")
-    if '"' not in line:
-        return line.split(",")
-    try:
-        return next(csv.reader([line], strict=True))
-    except csv.Error as problem:
-        raise _BrokenLineError(f"not CSV: {problem}") from None
+        for i in layout.values:
+            text = cells[i].strip()
+            if is_missing(text):
+                continue
+            name = layout.names[i]
+            sensor_type = given.get("sensor_type") or self._default.sensor_type
+            message = {
+                "sensor_id": given.get("sensor_id")
+                or (name if layout.is_wide else self._default.sensor_id),
+                "sensor_type": sensor_type or (name if layout.is_wide else "unknown"),
+                "location": given.get("location") or self._default.location,
+                "unit": given.get("unit") or layout.units[i] or self._default.unit,
+                "value": to_number(text, layout.decimal),
+                "timestamp": time,
+                "anomaly": BOOLEANS.get(flag, flag),
+            }
+            if self._local and isinstance(time, str):
+                series = (message["location"], message["sensor_type"], message["sensor_id"])
+                message["timestamp"] = self._local.to_utc(time, series)
+            yield _to_json(message).encode("utf-8", "surrogateescape")
 
 
-def _number(text: str) -> float | str:
-    """Return the number that a text says, or the text, for the decoder to refuse."""
-    try:
-        return text if "_" in text else float(text)  # Python takes 1_000
-    except ValueError:
-        return text
+def _numbered(file: TextIO) -> Iterator[tuple[int, str]]:
+    """Yield lines with their numbers; one that is too long comes cut, which is no row."""
+    number = 0
+    while line := file.readline(MAX_LINE_CHARACTERS):
+        number += 1
+        if len(line) == MAX_LINE_CHARACTERS and not line.endswith("\n"):
+            while (rest := file.readline(MAX_LINE_CHARACTERS)) and not rest.endswith("\n"):
+                pass
+            line = '"\n'
+        yield number, line if line.endswith("\n") else line + "\n"

@@ -144,14 +144,16 @@ def service(
     """A function that starts a script with arguments and settings; killed at the end."""
     running: list[subprocess.Popen[bytes]] = []
 
-    def start(script: str, *arguments: str, **settings: str) -> subprocess.Popen[bytes]:
+    def start(
+        script: str, *arguments: str, stdin: Any = subprocess.DEVNULL, **settings: str
+    ) -> subprocess.Popen[bytes]:
         log = tmp_path / f"{script}.{len(running)}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, str(CHECKOUT / script), *arguments],
                 env={**environment, **settings},
                 cwd=tmp_path,  # no .env of the checkout
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )

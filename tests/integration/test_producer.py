@@ -1,5 +1,6 @@
 """The producer on a real Kafka: each reading once, keyed, and an end that loses nothing."""
 
+import gzip
 import json
 import signal
 import subprocess
@@ -93,10 +94,51 @@ def test_an_outage_of_the_broker_loses_and_doubles_nothing(tmp_path):
         assert "delivered=4000" in log_path.read_text()
 
 
+RECORDED = "time;a;b\n" + "".join(f"2024-05-01 10:00:{s:02};{s},5;{s}\n" for s in range(60))
+
+
+@pytest.mark.parametrize("way", ["gzip", "stdin", "pipe"])
+def test_a_recording_is_sent_whole_from_a_file_or_a_pipe(way, service, kafka, topic, tmp_path):
+    (tmp_path / "r.csv.gz").write_bytes(gzip.compress(RECORDED.encode()))
+    (tmp_path / "r.csv").write_text(RECORDED)
+    path = {"gzip": tmp_path / "r.csv.gz", "stdin": "-", "pipe": "/dev/stdin"}[way]
+    with subprocess.Popen(["cat", str(tmp_path / "r.csv")], stdout=subprocess.PIPE) as cat:
+        process = service("producer.py", "--replay", str(path), "--speed", "0", stdin=cat.stdout)
+        assert process.wait(30) == 0, process.log_path.read_text()
+    readings = [json.loads(m.value()) for m in messages(kafka, topic)]
+    assert sorted(r["value"] for r in readings if r["sensor_id"] == "a") == [
+        s + 0.5 for s in range(60)
+    ]
+    assert len(readings) == 120
+    assert "sent=120 delivered=120 failed=0 skipped_lines=0" in process.log_path.read_text()
+
+
+def test_a_recording_of_which_nothing_can_be_sent_is_an_error(service, topic, tmp_path):
+    (tmp_path / "r.csv").write_text("time,value\nyesterday,1\n2024-05-01,unknown\n")
+    process = service("producer.py", "--replay", str(tmp_path / "r.csv"), "--speed", "0")
+    assert process.wait(30) == 2
+    said = process.log_path.read_text()
+    assert "line_skipped line=2" in said and "line_skipped line=3" in said
+    assert "sent=0 delivered=0 failed=0 skipped_lines=2 " in said
+    assert "nothing in it could be sent" in said
+
+
+def test_a_long_wait_says_until_when(service, topic, tmp_path):
+    (tmp_path / "r.csv").write_text("time,value\n2024-05-01,1\n2024-05-20,1\n")
+    process = service("producer.py", "--replay", str(tmp_path / "r.csv"))
+    until(lambda: "waiting next_reading_at=" in process.log_path.read_text())
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (["--replay", "missing.csv"], "missing.csv"),
+        (["--replay", "wrong.csv", "--timezone", "Mars"], "Europe/Berlin"),
+        (["--replay", "wrong.csv", "--decimal", "x"], "--decimal"),
+        (["--replay", "wrong.csv", "--time-column", "c"], "no column c"),
+        (["--time-column", "c"], "--time-column"),
         (["--replay", "wrong.csv"], "no column"),
         (["--rate", "-1"], "--rate"),
         (["--speed", "2"], "--speed"),
