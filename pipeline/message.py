@@ -52,13 +52,7 @@ def decode_message(payload: bytes | None) -> Message:
     InvalidReading
         With the reason. Time and size of the value are looked at later.
     """
-    if not payload:
-        raise InvalidReading("empty", "tombstone" if payload is None else "payload of 0 bytes")
-    if len(payload) > MAX_PAYLOAD_BYTES:
-        raise InvalidReading(
-            "too_large", f"payload of {len(payload)} bytes, at most {MAX_PAYLOAD_BYTES} are allowed"
-        )
-    payload = _without_prefix(payload)
+    payload = _json_of(payload)
     try:
         payload.decode()  # the parser skips unknown fields without looking at their encoding
         message = _parse(payload)
@@ -75,11 +69,19 @@ def decode_message(payload: bytes | None) -> Message:
     return message
 
 
-def _without_prefix(payload: bytes) -> bytes:
+def _json_of(payload: bytes | None) -> bytes:
     """Return the payload without what some programs put before JSON."""
+    if not payload:
+        raise InvalidReading("empty", "tombstone" if payload is None else "payload of 0 bytes")
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise InvalidReading(
+            "too_large", f"payload of {len(payload)} bytes, at most {MAX_PAYLOAD_BYTES} are allowed"
+        )
     if payload[0] == 0:
         framed = payload[_REGISTRY_BYTES:].removeprefix(_BYTE_ORDER_MARK)
         return framed if framed.lstrip()[:1] == b"{" else payload
+    if payload == _BYTE_ORDER_MARK:
+        raise InvalidReading("empty", "a byte order mark and nothing behind it")
     return payload.removeprefix(_BYTE_ORDER_MARK)
 
 

@@ -66,6 +66,8 @@ FORMS: list[tuple[str, bytes]] = [
 BAD: list[tuple[str, bytes | None, str]] = [
     ("tombstone", None, "empty"),
     ("empty payload", b"", "empty"),
+    ("a byte order mark alone", b"\xef\xbb\xbf", "empty"),
+    ("a zero alone", b"\0", "not_json"),
     ("not UTF-8", b"\xff\xfe\x00", "not_utf8"),
     ("not UTF-8 in an unknown field", _good[:-1] + b', "note": "\xff"}', "not_utf8"),
     ("not JSON", b"temperature 21.5", "not_json"),

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import CHECKOUT
 
 CEILINGS = {
-    "producer": 4_283,
+    "producer": 4_285,
     "consumer": 4_398,
     "stream_processor": 4_833,
     "ml_detector": 3_754,
