@@ -104,7 +104,7 @@ def _table(cache: QueryCache, view: View, selection: Selection) -> None:
         table.assign(sensor_type=table["sensor_type"].map(view.heading)),
         "windows",
         "The newest windows, one row per window, location and type",
-        _COLUMNS,
+        _COLUMNS | ({} if table["has_mixed_units"].any() else {"has_mixed_units": None}),
     )
     layout.download(cache, "windows", queries.window_table, selection, queries.MAX_DOWNLOAD)
 

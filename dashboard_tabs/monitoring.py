@@ -16,8 +16,10 @@ from db import dashboard as queries
 from db import health as health_queries
 from db.selecting import MAX_RAW_READINGS, Selection
 
-# A verdict younger than this colours the sensor's cell: longer than any refresh takes to show it.
-ANOMALOUS_FOR = timedelta(seconds=60)
+# A verdict colours its cell for so many refreshes: each is seen, and soon makes room.
+ANOMALOUS_FOR_REFRESHES = 1.5
+# While the page is paused there is none: as at the usual interval.
+PAUSED_SECONDS = 10
 # Cells of the grid: each is half a kilobyte with its picture, at every refresh.
 MAX_CELLS = 400
 
@@ -45,7 +47,10 @@ def render(cache: QueryCache, view: View, as_of: AsOf) -> None:
             else ""
         )
     )
-    st.html(grid(shown, flagged, selection.end))
+    red_since = selection.end - timedelta(
+        seconds=ANOMALOUS_FOR_REFRESHES * (view.refresh_seconds or PAUSED_SECONDS)
+    )
+    st.html(grid(shown, flagged, red_since))
     _charts(cache, view, selection, totals, anomalies)
 
 
@@ -164,7 +169,7 @@ def whole_places(sensors: list[dict[str, Any]], most: int) -> tuple[list[dict[st
     return [s for s in sensors if s["location"] in set(shown)], len(shown)
 
 
-def grid(sensors: list[dict[str, Any]], flagged: dict[tuple[str, str], Any], end: Any) -> str:
+def grid(sensors: list[dict[str, Any]], flagged: dict[tuple[str, str], Any], red_since: Any) -> str:
     """Return a table location × type with value, unit, sparkline and state of the newest sensor.
 
     Parameters
@@ -173,8 +178,8 @@ def grid(sensors: list[dict[str, Any]], flagged: dict[tuple[str, str], Any], end
         Rows of ``db.dashboard.latest_readings``.
     flagged : dict
         (location, sensor_type) -> time of the last anomaly there.
-    end : datetime
-        End of the range that is shown.
+    red_since : datetime
+        A later anomaly colours its cell.
     """
     if not sensors:
         return "<p>No sensor in this selection.</p>"
@@ -188,7 +193,7 @@ def grid(sensors: list[dict[str, Any]], flagged: dict[tuple[str, str], Any], end
     body = "".join(
         f'<tr><th class="place" scope="row">{theme.text(place)}</th>'
         + "".join(
-            _cell(cells.get((place, each)), flagged.get((place, each)), end) for each in types
+            _cell(cells.get((place, each)), flagged.get((place, each)), red_since) for each in types
         )
         + "</tr>"
         for place in sorted({s["location"] for s in sensors})
@@ -201,13 +206,13 @@ def grid(sensors: list[dict[str, Any]], flagged: dict[tuple[str, str], Any], end
     return f'<div class="scroll"><table class="grid" {label}>{head}{body}</table></div>'
 
 
-def _cell(newest: dict[str, Any] | None, last_anomaly: Any, end: Any) -> str:
+def _cell(newest: dict[str, Any] | None, last_anomaly: Any, red_since: Any) -> str:
     if newest is None:
         return '<td class="absent"></td>'
     state, colour = "", theme.colour(newest["sensor_type"])
     if not newest["is_active"]:
         state, colour = "silent", theme.QUIET
-    elif newest["anomaly"] or (last_anomaly and last_anomaly > end - ANOMALOUS_FOR):
+    elif newest["anomaly"] or (last_anomaly and last_anomaly > red_since):
         state, colour = "anomalous", theme.ANOMALY
     others = f" · {newest['sensors']:,} sensors" if newest["sensors"] > 1 else ""
     about = f"{newest['sensor_id']}, {newest['timestamp']:%Y-%m-%d %H:%M:%S}{others}"

@@ -355,7 +355,7 @@ def sensor(**changes):
     ],
 )
 def test_a_cell_of_the_grid_shows_the_state_of_its_sensor(rows, flagged, expected):
-    assert expected in grid(rows, flagged, START + timedelta(seconds=1))
+    assert expected in grid(rows, flagged, START - timedelta(seconds=15))
 
 
 def test_the_grid_shows_whole_locations_only():

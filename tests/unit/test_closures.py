@@ -12,10 +12,10 @@ from tests.conftest import CHECKOUT
 
 CEILINGS = {
     "producer": 4_285,
-    "consumer": 4_398,
-    "stream_processor": 4_833,
+    "consumer": 4_397,
+    "stream_processor": 4_832,
     "ml_detector": 3_754,
-    "dashboard": 3_927,
+    "dashboard": 3_932,
 }
 
 
