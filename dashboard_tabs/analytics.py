@@ -34,15 +34,20 @@ def render(cache: QueryCache, view: View, as_of: AsOf) -> None:
 
 def _correlations(table: pd.DataFrame) -> None:
     st.markdown("##### Correlation between sensor types")
-    if table.empty or table["correlation"].isna().all():
-        st.caption("Comes with the closed windows of a location that has several types.")
+    known = table[table["correlation"].notna()] if len(table) else table
+    if known.empty or known["window_count"].max() < cells.MIN_WINDOWS:
+        so_far = 0 if known.empty else known["window_count"].max()
+        st.caption(
+            f"Comes when two types of a location have {cells.MIN_WINDOWS} closed windows in common;"
+            f" so far {so_far:.0f}. Fewer would say nothing."
+        )
         return
     st.caption(
         "Pearson's r of the window means of two types at one place, over its n recent windows;"
         f" from {cells.MIN_WINDOWS} windows on. Without colour: no more than chance gives to one of"
         " so many pairs (95 %)."
     )
-    known = table[table["correlation"].notna()]
+    known = known[known["window_count"] >= cells.MIN_WINDOWS]
     places = sorted(known["location"].unique())
     figures = {
         f"correlation-{place}": cells.correlation(

@@ -447,3 +447,10 @@ def test_of_places_together_the_deviation_is_that_within_a_place(database, query
     rows = queries.windows(database, Selection(end - timedelta(minutes=15), end))
     found = {round(row["stddev"], 6) for row in rows if row["sensor_type"] == "temperature"}
     assert found == {2.0}
+
+
+def test_before_twenty_common_windows_there_is_a_line_and_no_empty_grid(open_tab, store, query):
+    store(now())
+    query("UPDATE sensor_correlations SET window_count = 7")
+    page = open_tab("Analytics")
+    assert "so far 7" in shown(page)

@@ -15,7 +15,7 @@ CEILINGS = {
     "consumer": 4_397,
     "stream_processor": 4_832,
     "ml_detector": 3_754,
-    "dashboard": 3_932,
+    "dashboard": 3_937,
 }
 
 
