@@ -11,7 +11,7 @@ Promises every reading is counted in its window, or kept as late, exactly once, 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -62,12 +62,14 @@ class Changes:
         Rows of late_readings.
     rows : list
         Pages of sensor_aggregates to bring up to date.
-    is_tick, has_messages : bool
-        Whether windows are closed then, and whether there is anything new in it.
+    is_tick : bool
+        Whether windows are closed then.
     ends, ends_before : dict
         Where the broker says that the partitions end, asked now and at the tick before.
     watermark_us, final_until_us : int or None
         Up to when all partitions are complete then, and all windows final.
+    closed_at : dict
+        Where the partitions stood when all was closed that they allowed to close.
     leader : int or None
         The partition whose watermark goes on, if all are idle.
     moves : dict
@@ -77,7 +79,6 @@ class Changes:
     """
 
     is_tick: bool
-    has_messages: bool = False
     saved: list[partials.Page] = field(default_factory=list)
     forgotten: list[partials.Page] = field(default_factory=list)
     late: bytes = b""
@@ -86,6 +87,7 @@ class Changes:
     ends_before: dict[int, int] = field(default_factory=dict)
     watermark_us: int | None = None
     final_until_us: int | None = None
+    closed_at: dict[int, int] = field(default_factory=dict)
     leader: int | None = None
     moves: dict[int, Position] = field(default_factory=dict)
     readings: int = 0
@@ -105,7 +107,7 @@ class AggregateWindows:
         self.ends: dict[int, int] = {}
         self.ticked_s = 0.0
         self.has_more_to_close = False
-        self.has_settled = False
+        self.closed_at: dict[int, int] = {}
         self.is_length_kept = False
         self.watermark_us: int | None = None
         self.leader: int | None = None
@@ -158,9 +160,7 @@ class AggregateWindows:
         changed = set().union(*(self._add(each, changes, now_s) for each in work))
         changes.rows = aggregates.to_pages(changed, self.rules.window_us)
         moved = {each.batch.partition for each in work}
-        self.has_settled = False
         if changes.is_tick:
-            changes.has_messages = any(len(each.batch) for each in work)
             changes.forgotten = self._forget()
             moved |= self._let_time_pass(changes, now_s)
         for p in moved:
@@ -229,7 +229,6 @@ class AggregateWindows:
         if changes.is_tick:
             partials.delete(tx, changes.forgotten)
             marked = self._close_windows(tx, changes)
-            self.has_settled = marked == 0 and not changes.has_messages
             self.has_more_to_close = marked >= aggregates.MAX_CLOSED_ROWS
         return changes.moves
 
@@ -238,6 +237,7 @@ class AggregateWindows:
         stored = load(tx, GROUP, list(self.sources.values()))
         if len(stored) < len(self.sources):
             return 0  # some have not been begun
+        changes.closed_at = {p: stored[s].next_offset for p, s in self.sources.items()}
         progress = [self._progress(p, stored[s], changes) for p, s in self.sources.items()]
         changes.watermark_us = common_watermark(progress)
         if (leader := leader_of_idle(progress)) is not None:
@@ -261,13 +261,15 @@ class AggregateWindows:
             self.watermark_us, self.leader = changes.watermark_us, changes.leader
             self.final_until_us = changes.final_until_us
             self.late_until_us = max(self.late_until_us, self.final_until_us or BEFORE_ALL)
+            if not self.has_more_to_close:
+                self.closed_at = changes.closed_at
         self.is_length_kept |= bool(changes.rows)
         self.late += changes.late_readings
         return changes.readings
 
-    def is_settled(self) -> bool:
-        """Return whether the windows have been closed that the last readings allow to close."""
-        return self.has_settled
+    def is_settled(self, ends: Mapping[int, int]) -> bool:
+        """Return whether the windows have been closed that readings before these offsets allow."""
+        return all(self.closed_at.get(p, 0) >= end for p, end in ends.items())
 
     def gauges(self) -> dict[str, Any]:
         """Return late readings since the start, windows held, and the watermark's age."""

@@ -224,7 +224,7 @@ def _hint(name: str, value: Any) -> str:
 def _found(name: str, message: dict[str, Any]) -> str:
     """Say where else what is missing seems to be: under another name, or further in."""
     for key, value in message.items():
-        if plain_name(key) in USUAL_NAMES[name]:
+        if plain_name(key) in USUAL_NAMES.get(name, ()):
             return f"; there is {shown(key)}: rename it"
         inner = value[0] if isinstance(value, list) and value else value
         if isinstance(inner, dict) and (name in inner or _has_value(inner)):

@@ -24,7 +24,7 @@ import gc
 import logging
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
@@ -136,8 +136,8 @@ class Handler(Protocol[Work, Changes]):
     def committed(self, changes: Changes) -> int:
         """Count what was stored, now that it is; return the number of readings."""
 
-    def is_settled(self) -> bool:
-        """Return whether everything that follows from the messages so far is stored."""
+    def is_settled(self, ends: Mapping[int, int]) -> bool:
+        """Return whether all that follows from the messages before these offsets is stored."""
 
     def gauges(self) -> dict[str, Any]:
         """Return figures for the heartbeat."""
@@ -355,4 +355,4 @@ class _Run(Generic[Work, Changes]):
                 self._register(tx)
             stored = self.checkpoint.stored(tx)
         is_stored = all(stored.get(p, 0) >= end for p, end in self.goal.items())
-        self.is_done = is_stored and self.handler.is_settled()
+        self.is_done = is_stored and self.handler.is_settled(self.goal)

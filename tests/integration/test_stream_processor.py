@@ -171,6 +171,14 @@ def test_a_silent_partition_whose_clock_is_at_1970_holds_nothing_open_and_is_lat
     assert query("SELECT sum(count_readings)::int FROM sensor_aggregates") == [(61,)]
 
 
+def test_once_ends_under_a_constant_stream(service, kafka, topic, query):
+    send(kafka, topic, [reading(n) for n in range(0, 600, 10)], partition=0)
+    service("producer.py", "--rate", "50")
+    until(lambda: query("SELECT count(*) FROM service_status WHERE service = 'producer'") == [(1,)])
+    run_once(service, ALLOWED_LATENESS_SECONDS="120")
+    assert query("SELECT count(*) >= 7 FROM sensor_aggregates WHERE is_final") == [(True,)]
+
+
 def test_a_window_of_several_units_is_marked_whatever_partition_they_come_from(
     service, kafka, topic, query
 ):

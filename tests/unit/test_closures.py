@@ -13,7 +13,7 @@ from tests.conftest import CHECKOUT
 CEILINGS = {
     "producer": 4_285,
     "consumer": 4_397,
-    "stream_processor": 4_832,
+    "stream_processor": 4_834,
     "ml_detector": 3_754,
     "dashboard": 3_937,
 }
