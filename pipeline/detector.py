@@ -25,7 +25,6 @@ _CONSTANTS = {
     if name.isupper() and isinstance(value, int | float | tuple)
 }
 
-
 DEFAULT = DetectorSettings()
 
 
@@ -135,7 +134,7 @@ class AnomalyDetector:
 
     def _slots(self, keys: list[tuple[str, tuple[str, str]]]) -> Slots:
         """Return the row in ``_states`` of each key: a type, and a location and sensor."""
-        slots = {t: model.slots for t, model in self._types.items()}
+        slots = {sensor_type: self._types[sensor_type].slots for sensor_type, _ in keys}
         new = dict.fromkeys(key for key in keys if key[1] not in slots[key[0]])
         if len(new) > len(self._free):
             for model in self._types.values():
@@ -171,7 +170,6 @@ class AnomalyDetector:
         self._let_go(model)
         states = self._states[_as_slots(model.slots.values())].tobytes()
         whole = (self._version(sensor_type), list(model.slots), states, model.save())
-        # Of series seen once or twice most is empty.
         return zlib.compress(msgspec.msgpack.encode(whole), 1)
 
     def restore(self, sensor_type: str, state: bytes) -> bool:
@@ -180,7 +178,10 @@ class AnomalyDetector:
         Returns whether that was possible: not from a state of other fields or constants.
         """
         self.forget(sensor_type)
-        version, keys, states, saved = msgspec.msgpack.decode(zlib.decompress(state))
+        try:
+            version, keys, states, saved = msgspec.msgpack.decode(zlib.decompress(state))
+        except (zlib.error, msgspec.DecodeError, ValueError):
+            return False
         if version != self._version(sensor_type):
             return False
         model = TypeModel(sensor_type, self.settings, self._clock)

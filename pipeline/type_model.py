@@ -17,11 +17,10 @@ from pipeline.features import FEATURE_NAMES, Bools, Features, Floats, Ints, hour
 from pipeline.forest import Forest, grow, squeeze
 from pipeline.settings import DetectorSettings
 
-# The first model of a type needs so many vectors; further early ones follow each growth by half.
-FIRST_FIT_ROWS = 50
+# A training needs so many new vectors (slow sensors may send one in 300 s): the same rows give the
+# same model. Early ones follow each growth by half.
+NEW_ROWS = 50
 EARLY_GROWTH = 1.5
-# Two trainings on nearly the same rows give the same model: slow sensors may send one in 300 s.
-MIN_NEW_ROWS = 50
 # The threshold is the median of those of the last models: one odd training must not move it.
 SMOOTHED_MODELS = 5
 # What of a model is saved; the forest is grown again.
@@ -108,7 +107,7 @@ class TypeModel:
         self.readings = 0
         self.rows_seen = 0
         self.rows_at_fit = 0
-        self.next_early_fit = FIRST_FIT_ROWS
+        self.next_early_fit = NEW_ROWS
         self.clock_us = -(2**62)
         self.fitted_clock_us = -(2**62)
         self.fits = 0
@@ -143,7 +142,7 @@ class TypeModel:
     def _due(self, rows_seen: Ints, clock_us: Ints) -> Bools:
         """Return whether a training is due with so many vectors at this event time."""
         late = clock_us >= self.fitted_clock_us + round(self.settings.retrain_seconds * 1e6)
-        fresh = rows_seen >= self.rows_at_fit + MIN_NEW_ROWS
+        fresh = rows_seen >= self.rows_at_fit + NEW_ROWS
         due: Bools = (rows_seen >= self.next_early_fit) | (late & fresh & (self.fits > 0))
         return due
 

@@ -329,6 +329,21 @@ def test_progress_set_back_before_predictions_that_exist_stops_it_with_one_line(
     assert scored() == total
 
 
+def test_a_prediction_keeps_the_band_it_was_judged_by_and_an_anomaly_its_reason(
+    stored, query, run_once
+):
+    stored(5_000)
+    run_once("ml_detector.py")
+    assert query(
+        "SELECT count(*) FILTER (WHERE is_anomaly) > 0,"
+        " count(*) FILTER (WHERE is_anomaly AND (reason IS NULL OR lower IS NULL)),"
+        " count(*) FILTER (WHERE NOT is_anomaly AND reason IS NOT NULL),"
+        " count(*) FILTER (WHERE lower >= upper),"
+        " count(*) FILTER (WHERE reason LIKE '%usually%to%' AND value BETWEEN lower AND upper)"
+        " FROM ml_anomaly_predictions"
+    ) == [(True, 0, 0, 0, 0)]
+
+
 def test_each_training_leaves_a_row_that_says_how_it_went(stored, query, run_once):
     stored(10_000)
     run_once("ml_detector.py")

@@ -1,5 +1,6 @@
 """The detector as a library: same verdicts for any batching, honest before it knows anything."""
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import get_args, get_type_hints
 
@@ -139,7 +140,10 @@ def test_a_state_of_another_kind_is_refused():
     detector = AnomalyDetector(SMALL)
     judge(detector, *stream(100))
     other = AnomalyDetector(DetectorSettings(history_size=50))
-    assert not other.restore("t", detector.save("t"))
+    counting = AnomalyDetector(replace(SMALL, cumulative_types="t"))
+    for state in (detector.save("t"), b"PK of numpy"):
+        assert not other.restore("t", state)
+        assert not counting.restore("t", state)
 
 
 @pytest.mark.parametrize("far", [6, 50, 1e6, -1e6])
