@@ -164,10 +164,15 @@ CREATE TABLE IF NOT EXISTS dead_letters (
     payload        BYTEA,
     payload_bytes  INTEGER NOT NULL,
     created_at     TIMESTAMP NOT NULL DEFAULT (clock_timestamp() AT TIME ZONE 'UTC'),
+    sending_since  TIMESTAMP,
+    sent_again_at  TIMESTAMP,
     CONSTRAINT dead_letters_pkey PRIMARY KEY (source_id, log_offset)
 );
 -- Serves the dashboard's latest dead letters.
 CREATE INDEX IF NOT EXISTS dead_letters_created_at ON dead_letters (created_at);
+-- Serves python -m service.dead_letters: what a run that was killed left.
+CREATE INDEX IF NOT EXISTS dead_letters_pending ON dead_letters (id)
+    WHERE sending_since IS NOT NULL AND sent_again_at IS NULL;
 COMMENT ON TABLE dead_letters IS 'One row per rejected message, up to a cap per partition and hour; see dead_letter_counts.';
 COMMENT ON COLUMN dead_letters.id IS 'Number of the row.';
 COMMENT ON COLUMN dead_letters.source_id IS 'Partition the message came from (sources).';
@@ -179,6 +184,20 @@ COMMENT ON COLUMN dead_letters.reason IS 'What is wrong, in words.';
 COMMENT ON COLUMN dead_letters.payload IS 'First 4096 bytes of the message as received; NULL for a tombstone.';
 COMMENT ON COLUMN dead_letters.payload_bytes IS 'Size of the whole message, bytes.';
 COMMENT ON COLUMN dead_letters.created_at IS 'When the row was written, UTC.';
+COMMENT ON COLUMN dead_letters.sending_since IS
+    'When python -m service.dead_letters was about to send it to the topic again, UTC; NULL = never.';
+COMMENT ON COLUMN dead_letters.sent_again_at IS
+    'When it had been sent, UTC; the message in the topic names this row in its header dead_letter.';
+
+CREATE TABLE IF NOT EXISTS dead_letter_sends (
+    source_id   INTEGER NOT NULL REFERENCES sources,
+    end_offset  BIGINT NOT NULL,
+    CONSTRAINT dead_letter_sends_pkey PRIMARY KEY (source_id)
+);
+COMMENT ON TABLE dead_letter_sends IS
+    'One row per partition: where it ended before the dead letters were sent that are not known to have arrived.';
+COMMENT ON COLUMN dead_letter_sends.source_id IS 'The partition.';
+COMMENT ON COLUMN dead_letter_sends.end_offset IS 'Nothing that was sent lies before it.';
 
 CREATE TABLE IF NOT EXISTS dead_letter_counts (
     source_id     INTEGER NOT NULL REFERENCES sources,

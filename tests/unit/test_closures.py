@@ -12,7 +12,7 @@ from tests.conftest import CHECKOUT
 
 CEILINGS = {
     "producer": 4_285,
-    "consumer": 4_397,
+    "consumer": 4_515,
     "stream_processor": 4_834,
     "ml_detector": 3_754,
     "dashboard": 3_937,
