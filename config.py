@@ -45,6 +45,7 @@ class DashboardSettings:
 class ProducerSettings:
     """The simulated fleet's."""
 
+    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "none"
     rate: Annotated[float, Meta(ge=0, le=10_000_000)] = 25.0
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 42
 

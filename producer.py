@@ -183,7 +183,7 @@ def main() -> None:
     args = parse_args()
     settings = load_settings_or_exit()
     recording = open_recording(args) if args.replay else None
-    target = Target(settings.kafka, args.max_messages, args.duration)
+    target = Target(settings.kafka, args.max_messages, args.duration, settings.producer.compression)
     with running(SERVICE, settings.service) as process:
         feed = make_feed(recording, settings.producer, args)
         outcome = send_feed(feed, target, process)

@@ -158,7 +158,7 @@ class Testbed:
     def filled_topic(self, count: int, sensors: int = 25, partitions: int = PARTITIONS) -> Topic:
         """Create a topic that holds a backlog of so many simulated readings."""
         topic = self.topic(partitions)
-        with TopicWriter(self.client, topic.name) as writer:
+        with TopicWriter(self.client, topic.name, "lz4") as writer:
             for messages in backlog(count, sensors):
                 while messages:
                     messages = messages.since(writer.send(messages))
@@ -183,6 +183,7 @@ class Testbed:
         """Return the settings of a service."""
         return {
             **{k: v for k, v in os.environ.items() if not k.startswith("KAFKA_")},
+            "PRODUCER_COMPRESSION": "lz4",
             "KAFKA_BOOTSTRAP_SERVERS": self.kafka.bootstrap_servers,
             "KAFKA_TOPIC": topic.name,
             "DATABASE_URL": url,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +80,20 @@ def ensure_topic(admin: AdminClient, name: str, partitions: int) -> Topic:
     if not described.partitions:
         raise BrokerUnavailable(f"topic {name} has no partitions yet")
     return Topic(cluster_id, str(described.topic_id), name, len(described.partitions))
+
+
+def has_append_time(admin: AdminClient, topic: Topic) -> bool:
+    """Tell whether the broker stamps messages with its own clock; True where it will not say."""
+    if topic.is_embedded:
+        return True
+    resource = ConfigResource(ResourceType.TOPIC, topic.name)
+    try:
+        answer = admin.describe_configs([resource], request_timeout=REQUEST_TIMEOUT_SECONDS)
+        kind = answer[resource].result()["message.timestamp.type"].value
+    except (KafkaException, KeyError) as problem:
+        log.debug("topic_config_unknown topic=%s reason=%s", topic.name, problem)
+        return True
+    return bool(kind == "LogAppendTime")
 
 
 def _describe(admin: AdminClient, name: str) -> Any:

@@ -44,10 +44,9 @@ SEND_SETTINGS = {
     "topic.metadata.propagation.max.ms": 3_600_000,
     "reconnect.backoff.max.ms": RECONNECT_MS,
     "queue.buffering.max.messages": QUEUE_MESSAGES,
-    # A few milliseconds' worth of messages in one request, compressed together.
+    # A few milliseconds' worth of messages in one request, where they are compressed together.
     "linger.ms": 5,
     "batch.num.messages": 10_000,
-    "compression.type": "lz4",
     # As Java clients do it: whoever joins on the key finds it in the same partition.
     "partitioner": "murmur2_random",
 }
@@ -68,6 +67,8 @@ class TopicWriter:
         librdkafka properties: brokers and security.
     topic : str
         Where the messages go.
+    compression : str
+        Codec; with none every client can read them.
 
     Attributes
     ----------
@@ -80,7 +81,9 @@ class TopicWriter:
         When librdkafka refuses the configuration.
     """
 
-    def __init__(self, client_config: dict[str, Any], topic: str) -> None:
+    def __init__(
+        self, client_config: dict[str, Any], topic: str, compression: str = "none"
+    ) -> None:
         self.topic = topic
         self.accepted = 0
         self.failed = 0
@@ -95,6 +98,7 @@ class TopicWriter:
         config = {
             **client_config,
             **SEND_SETTINGS,
+            "compression.type": compression,
             # A Python call for each delivered message would cost as much as sending it.
             "delivery.report.only.error": True,
             "on_delivery": self._on_failure,

@@ -86,6 +86,9 @@ COMMENT ON COLUMN lost_messages.noticed_at IS 'When the service noticed, UTC.';
 
 -- --------------------------------------------------------------------------------------------- readings
 
+-- Other programs may insert into sensor_readings too; each of their rows gets a number of its own.
+CREATE SEQUENCE IF NOT EXISTS other_programs;
+
 CREATE TABLE IF NOT EXISTS sensor_readings (
     id           BIGINT GENERATED ALWAYS AS IDENTITY,
     sensor_id    VARCHAR(100) NOT NULL,
@@ -96,8 +99,8 @@ CREATE TABLE IF NOT EXISTS sensor_readings (
     anomaly      BOOLEAN NOT NULL,
     unit         VARCHAR(20) NOT NULL,
     created_at   TIMESTAMP NOT NULL DEFAULT (clock_timestamp() AT TIME ZONE 'UTC'),
-    source_id    INTEGER NOT NULL,
-    log_offset   BIGINT NOT NULL,
+    source_id    INTEGER NOT NULL DEFAULT 0,
+    log_offset   BIGINT NOT NULL DEFAULT nextval('other_programs'),
     ingested_on  DATE NOT NULL DEFAULT (now() AT TIME ZONE 'UTC')::date
 ) PARTITION BY RANGE (ingested_on);
 -- The partitions, one a day, are made by db/partitions.py. Each has the primary key (source_id,
@@ -114,9 +117,15 @@ COMMENT ON COLUMN sensor_readings.timestamp IS 'Event time, UTC.';
 COMMENT ON COLUMN sensor_readings.anomaly IS 'Rule-based flag set at the sensor.';
 COMMENT ON COLUMN sensor_readings.unit IS 'Unit of value; may be empty.';
 COMMENT ON COLUMN sensor_readings.created_at IS 'When the row was written, UTC.';
-COMMENT ON COLUMN sensor_readings.source_id IS 'Partition the message came from (sources).';
-COMMENT ON COLUMN sensor_readings.log_offset IS 'Offset of the message in that partition.';
+COMMENT ON COLUMN sensor_readings.source_id IS 'Partition the message came from (sources); 0 = another program inserted the row.';
+COMMENT ON COLUMN sensor_readings.log_offset IS 'Offset of the message in that partition; of source 0 a number of its own.';
 COMMENT ON COLUMN sensor_readings.ingested_on IS 'Date (UTC) on which the row was written; the table is partitioned by it.';
+
+CREATE OR REPLACE VIEW distinct_readings AS
+SELECT DISTINCT ON (location, sensor_type, sensor_id, timestamp, value) * FROM sensor_readings
+ORDER BY location, sensor_type, sensor_id, timestamp, value, id;
+COMMENT ON VIEW distinct_readings IS
+    'sensor_readings without what was sent twice: of rows of one series, time and value the first.';
 
 CREATE TABLE IF NOT EXISTS sensors (
     sensor_id    VARCHAR(100) NOT NULL,

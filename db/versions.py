@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 from db import partitions
@@ -86,11 +87,37 @@ def _apply(tx: Cursor) -> None:
     )
     tx.execute("LOCK TABLE schema_version IN EXCLUSIVE MODE")
     version = _version(tx)  # it may have been applied while we came here
+    if version == 0:
+        _refuse_tables_of_others(tx)
     for step in _steps_after(version):
         tx.execute(step.read_text(encoding="utf-8"))
         log.info("schema_applied file=%s", step.name)
     if version < SCHEMA_VERSION:
         tx.execute("INSERT INTO schema_version (version) VALUES (%s)", (SCHEMA_VERSION,))
+
+
+def _refuse_tables_of_others(tx: Cursor) -> None:
+    """Raise SchemaMismatch where a table of the contract is there, with other columns."""
+    schema = (_HERE / "schema.sql").read_text(encoding="utf-8")
+    for table in ("sensor_readings", "sensor_aggregates", "ml_anomaly_predictions"):
+        tx.execute(
+            "SELECT array_agg(attname::text) FROM pg_attribute"
+            " WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped",
+            (table,),
+        )
+        found = tx.fetchone()[0]
+        body = schema.partition(f"CREATE TABLE IF NOT EXISTS {table} (\n")[2].partition("\n)")[0]
+        missing = sorted(set(_COLUMN.findall(body)) - set(found or ()))
+        if found and missing:
+            raise SchemaMismatch(
+                f"the database has a table {table} that this program did not make: it has no column"
+                f" {missing[0]}. Nothing was changed; rename it, or name another database in"
+                " DATABASE_URL"
+            )
+
+
+# A line of a table that is a column, not a constraint.
+_COLUMN = re.compile(r"^    ([a-z_0-9]+) ", re.MULTILINE)
 
 
 def _version(tx: Cursor) -> int:

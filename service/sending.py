@@ -72,11 +72,14 @@ class Target:
         The topic.
     max_messages, duration_s : float
         Stop after so many readings or seconds of sending; inf = never.
+    compression : str
+        Codec of the messages.
     """
 
     kafka: KafkaSettings
     max_messages: float = math.inf
     duration_s: float = math.inf
+    compression: str = "none"
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ def send_feed(feed: Feed, target: Target, process: Process) -> Outcome:
     try:
         topic = _Topic(target)
         wait_for("kafka", topic.ensure, BrokerUnavailable, stop)
-        with TopicWriter(target.kafka.client, target.kafka.topic) as writer:
+        with TopicWriter(target.kafka.client, target.kafka.topic, target.compression) as writer:
             unsent = _send(feed, writer, topic, target, beat, stop)
             _finish(writer, topic, beat, stop)
     except BrokerMisconfigured as problem:

@@ -42,6 +42,7 @@ from broker.topics import (
     TopicChanged,
     admin_client,
     ensure_topic,
+    has_append_time,
 )
 from db.connection import (
     Cursor,
@@ -79,6 +80,13 @@ COLLECT_OBJECTS = 200_000
 # Why messages were never read, in lost_messages.
 DELETED = "deleted from the log before they were read"
 UNREADABLE = "in a batch that the Kafka client cannot unpack"
+
+SENDERS_TIMES = (
+    "topic_has_senders_times topic=%s; a message's time is what its sender says: a clock that is"
+    " ahead is not noticed, and moves windows. To mend it: kafka-configs.sh --bootstrap-server %s"
+    " --alter --entity-type topics --entity-name %s"
+    " --add-config message.timestamp.type=LogAppendTime"
+)
 
 Work = TypeVar("Work")
 Changes = TypeVar("Changes")
@@ -156,6 +164,7 @@ def run_stream(intake: Intake, handler: Handler[Work, Changes], process: Process
     try:
         admin = admin_client(kafka.client)
         prepare = partial(prepare_database, process.database)
+        is_warned = False
         while not stop.requested:
             identity: str = wait_for("postgresql", prepare, DatabaseUnavailable, stop)
             topic: Topic = wait_for(
@@ -164,6 +173,9 @@ def run_stream(intake: Intake, handler: Handler[Work, Changes], process: Process
                 BrokerUnavailable,
                 stop,
             )
+            if not is_warned and not has_append_time(admin, topic):
+                is_warned = True
+                log.warning(SENDERS_TIMES, topic.name, kafka.bootstrap_servers, topic.name)
             try:
                 with TopicReader(
                     kafka.client,

@@ -11,11 +11,11 @@ import pytest
 from tests.conftest import CHECKOUT
 
 CEILINGS = {
-    "producer": 4_285,
-    "consumer": 4_515,
-    "stream_processor": 4_834,
-    "ml_detector": 3_754,
-    "dashboard": 3_937,
+    "producer": 4_307,
+    "consumer": 4_569,
+    "stream_processor": 4_888,
+    "ml_detector": 3_782,
+    "dashboard": 3_938,
 }
 
 
