@@ -331,7 +331,8 @@ class TopicReader:
                 "kafka_error code=%s partition=%s offset=%s reason=%s",
                 *(error.name(), partition, offset, error.str()),
             )
-        if error.code() in UNREADABLE and partition in self.assigned - self.waiting:
+        is_read = partition in self.assigned - self.waiting
+        if error.code() in UNREADABLE and is_read and offset >= 0:  # else unknown: not to be sought
             self._pass_over(partition, offset)
 
     def _pass_over(self, partition: int, offset: int) -> None:

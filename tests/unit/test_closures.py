@@ -12,10 +12,10 @@ from tests.conftest import CHECKOUT
 
 CEILINGS = {
     "producer": 4_307,
-    "consumer": 4_569,
-    "stream_processor": 4_888,
+    "consumer": 4_570,
+    "stream_processor": 4_889,
     "ml_detector": 3_782,
-    "dashboard": 3_938,
+    "dashboard": 3_933,
 }
 
 
