@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from typing import Any, NamedTuple
 
 from confluent_kafka import (
@@ -15,6 +16,7 @@ from confluent_kafka import (
 )
 
 from broker.topics import BrokerUnavailable
+from broker.writer import SEND_SETTINGS
 
 # Names the dead letter that a message was: source_id/log_offset.
 HEADER = "dead_letter"
@@ -58,7 +60,7 @@ class Resender:
             {
                 **self._client,
                 "transactional.id": transactional_id,
-                "partitioner": "murmur2_random",
+                "partitioner": SEND_SETTINGS["partitioner"],  # where the key's others are
             }
         )
         try:
@@ -72,20 +74,18 @@ class Resender:
 
     def _bounds(self) -> dict[int, tuple[int, int]]:
         # All there is, committed or not.
-        consumer = self._consumer("read_uncommitted")
-        try:
-            metadata = consumer.list_topics(self._topic, timeout=TIMEOUT_SECONDS)
-            partitions = metadata.topics[self._topic].partitions
-            return {
-                p: consumer.get_watermark_offsets(
-                    TopicPartition(self._topic, p), timeout=TIMEOUT_SECONDS
-                )
-                for p in partitions
-            }
-        except KafkaException as problem:
-            raise BrokerUnavailable(problem.args[0].str()) from problem
-        finally:
-            consumer.close()
+        with closing(self._consumer("read_uncommitted")) as consumer:
+            try:
+                metadata = consumer.list_topics(self._topic, timeout=TIMEOUT_SECONDS)
+                partitions = metadata.topics[self._topic].partitions
+                return {
+                    p: consumer.get_watermark_offsets(
+                        TopicPartition(self._topic, p), timeout=TIMEOUT_SECONDS
+                    )
+                    for p in partitions
+                }
+            except KafkaException as problem:
+                raise BrokerUnavailable(problem.args[0].str()) from problem
 
     def _consumer(self, isolation: str) -> Consumer:
         return Consumer(
@@ -115,12 +115,9 @@ class Resender:
             if not first <= offset <= end:
                 raise LookupError(f"offset {offset} of partition {partition} is gone")
         ends = {p: end for p, (_, end) in bounds.items() if since.get(p, 0) < end}
-        consumer = self._consumer("read_committed")
-        try:
+        with closing(self._consumer("read_committed")) as consumer:
             consumer.assign([TopicPartition(self._topic, p, since.get(p, 0)) for p in ends])
             return _read_names(consumer, ends)
-        finally:
-            consumer.close()
 
     def send(self, letters: Sequence[Letter]) -> None:
         """Send all of them or none.

@@ -49,7 +49,7 @@ def choices(database: Database) -> Rows:
 
 
 def totals(database: Database, selection: Selection) -> Rows:
-    """Return readings and locations in range and in the range of the same length before it."""
+    """Return readings and their first window, in range and in the range as long before it."""
     return fetch(database, SQL["totals"], selection.parameters)
 
 

@@ -13,14 +13,9 @@ SELECT DISTINCT location, sensor_type FROM (
 ) AS newest
 
 -- name: totals
-SELECT is_current, sum(readings)::float AS readings, min(first_window) AS first_window,
-    count(*) AS locations
-FROM (
-    SELECT window_start >= %(start)s AS is_current, location, sum(readings) AS readings,
-        min(window_start) AS first_window
-    FROM windows_between_v1(%(before)s, %(end)s, %(location)s, %(sensor_type)s, %(in_tens)s)
-    GROUP BY 1, 2
-) AS per_location
+SELECT window_start >= %(start)s AS is_current, sum(readings)::float AS readings,
+    min(window_start) AS first_window
+FROM windows_between_v1(%(before)s, %(end)s, %(location)s, %(sensor_type)s, %(in_tens)s)
 GROUP BY is_current
 
 -- name: ml_totals
