@@ -18,6 +18,10 @@ function plotly() {
       script.textContent = text;
       document.head.append(script);
       return window.Plotly;
+    })
+    .catch((problem) => {
+      window.sensorPlotly = undefined; // the next refresh tries again
+      throw problem;
     }));
 }
 
@@ -111,7 +115,7 @@ export default function ({ data, parentElement }) {
     element.sight = new IntersectionObserver((entries) => {
       element.isSeen = entries.at(-1).isIntersecting;
       draw(element);
-    }, { rootMargin: "150px" });
+    }, { rootMargin: "150px", scrollMargin: "150px" });
     element.sight.observe(element);
     element.size = new ResizeObserver(() => fit(element));
     element.size.observe(element);

@@ -125,6 +125,7 @@ def test_each_tab_renders(tab, page, address):
     page.get_by_text(TABS[tab], exact=True).first.wait_for()
     page.locator(".strip").wait_for()
     if tab != "Pipeline Health":
+        page.locator(".plot").first.scroll_into_view_if_needed()  # what nobody sees is not drawn
         page.locator(CHART).first.wait_for()
 
 
@@ -231,9 +232,9 @@ def ranges(page):
 
 def test_a_refresh_mounts_no_figure_anew_and_keeps_zoom_hover_and_scroll(page, address):
     page.goto(f"{address}/?tab=Windowed+Aggregates&refresh=5s&range=1h")
-    chart = page.locator(".plot .js-plotly-plot").first
+    chart = page.locator(".plot .drawn").first
+    chart.scroll_into_view_if_needed()  # what nobody sees is not drawn
     chart.locator(".main-svg").first.wait_for()
-    chart.scroll_into_view_if_needed()
     page.evaluate(
         "document.querySelectorAll('.plot .drawn').forEach(each => each.dataset.mark = 'mine')"
     )
@@ -313,9 +314,9 @@ def test_a_finger_on_a_figure_scrolls_the_page(browser, address):
     page = context.new_page()
     page.set_default_timeout(PATIENCE_MS)
     page.goto(f"{address}/?tab=Windowed+Aggregates")
-    chart = page.locator(".plot .js-plotly-plot").first
+    chart = page.locator(".plot .drawn").first
+    chart.scroll_into_view_if_needed()  # what nobody sees is not drawn
     chart.locator(".main-svg").first.wait_for()
-    chart.scroll_into_view_if_needed()
     page.wait_for_timeout(500)
     top = "document.querySelector('[data-testid=stMain]').scrollTop"
     before, box = page.evaluate(top), chart.bounding_box()
