@@ -13,17 +13,20 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 from broker.reader import PartitionBatch, TopicReader
 from config import load_settings_or_exit
 from db import aggregates, kept_settings, partials
-from db.connection import Cursor
+from db.connection import Cursor, Database
 from db.offsets import Position, load
 from pipeline.decoding import Readings, decode_batch
 from pipeline.settings import WindowRules
 from pipeline.windows import (
     BEFORE_ALL,
+    Group,
+    Partial,
     PartitionWindows,
     Progress,
     WindowKey,
@@ -41,6 +44,8 @@ MAX_BATCH_MESSAGES = 20_000
 BATCH_TIMEOUT_SECONDS = 0.5
 # How often idle partitions move on and windows are closed.
 TICK_SECONDS = 1.0
+# Windows in memory, 0.9 KB each, besides those of one poll; more are in window_partials alone.
+MAX_WINDOWS = 100_000
 
 
 class DecodedBatch(NamedTuple):
@@ -95,10 +100,11 @@ class Changes:
 
 
 class AggregateWindows:
-    """Windows per partition in memory, exactly as they stand in the database."""
+    """Windows per partition, those in memory exactly as they stand in the database."""
 
-    def __init__(self, rules: WindowRules) -> None:
+    def __init__(self, rules: WindowRules, database: Database) -> None:
         self.rules = rules
+        self.database = database
         self.windows: dict[int, PartitionWindows] = {}
         self.next_offsets: dict[int, int] = {}
         # Monotonic time since when each partition has been at its end.
@@ -120,16 +126,20 @@ class AggregateWindows:
     def start(
         self, tx: Cursor, reader: TopicReader, sources: dict[int, int], at: dict[int, Position]
     ) -> None:
-        """Load the windows of these partitions; refuse windows of another length."""
+        """Begin these partitions; refuse windows of another length."""
         kept_settings.check(tx, "WINDOW_SECONDS", self.rules.window_seconds)
         self.is_length_kept = False
         self.reader = reader
         self.sources = sources
         for p, position in at.items():
-            stored = partials.load(tx, sources[p])
-            self.windows[p] = PartitionWindows(self.rules, position.watermark_us, stored)
+            fetch = partial(self._fetch, sources[p])
+            self.windows[p] = PartitionWindows(self.rules, position.watermark_us, fetch)
             self.next_offsets[p] = position.next_offset
             self._note_heard(p)
+
+    def _fetch(self, source_id: int, groups: Sequence[Group]) -> list[tuple[WindowKey, Partial]]:
+        with self.database.transaction() as tx:  # before that which writes
+            return list(partials.load(tx, source_id, groups))
 
     def retain(self, partitions: set[int]) -> None:
         """Forget the windows of partitions that others have now."""
@@ -263,6 +273,8 @@ class AggregateWindows:
             self.late_until_us = max(self.late_until_us, self.final_until_us or BEFORE_ALL)
             if not self.has_more_to_close:
                 self.closed_at = changes.closed_at
+        for windows in self.windows.values():
+            windows.let_go(MAX_WINDOWS // len(self.windows))
         self.is_length_kept |= bool(changes.rows)
         self.late += changes.late_readings
         return changes.readings
@@ -273,7 +285,7 @@ class AggregateWindows:
 
     def gauges(self) -> dict[str, Any]:
         """Return late readings since the start, windows held, and the watermark's age."""
-        gauges = {"late": self.late, "open_windows": sum(len(w) for w in self.windows.values())}
+        gauges = {"late": self.late, "windows_held": sum(map(len, self.windows.values()))}
         if self.watermark_us is not None:
             gauges["watermark_age_s"] = round(time.time() - self.watermark_us / 1e6)
         return gauges
@@ -288,7 +300,7 @@ def main() -> None:
         settings.service.database_url, settings.windows.correlation_windows, args.once
     )
     with running(GROUP, settings.service) as process, correlator:
-        run_stream(topic, AggregateWindows(settings.windows), process)
+        run_stream(topic, AggregateWindows(settings.windows, process.database), process)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,12 @@ import psycopg2
 import psycopg2.errors
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
-from psycopg2.extensions import parse_dsn
+from psycopg2.extensions import parse_dsn, register_adapter
+
+from db.arrays import ArrayLiteral
 
 DatabaseError = psycopg2.Error
+register_adapter(list, ArrayLiteral)
 
 # A dead or unreachable server is noticed within these, so that a stop or a retry is never far away.
 CONNECT_TIMEOUT_SECONDS = 5

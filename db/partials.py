@@ -13,7 +13,7 @@ from db.copying import copy_csv, times, to_csv, values
 from db.statements import statements
 from db.times import to_microseconds, to_timestamp
 from pipeline.decoding import Readings
-from pipeline.windows import Late, Partial, Sums, WindowKey
+from pipeline.windows import Group, Late, Partial, Sums, WindowKey
 
 SQL = statements(__file__)
 
@@ -28,15 +28,14 @@ _LATE_COLUMNS = (
 )
 
 
-def load(tx: Cursor, source_id: int) -> Iterator[tuple[WindowKey, Partial]]:
-    """Yield the state of one partition."""
-    page: Page = {"source": source_id, "rows": PAGE_ROWS}
-    last: Sequence[object] = ("-infinity", "", "")
-    while last:
-        tx.execute(SQL["load"], page | dict(zip(("start", "location", "type"), last, strict=True)))
-        rows = tx.fetchall()
-        yield from map(_partial, rows)
-        last = rows[-1][:3] if len(rows) == PAGE_ROWS else ()
+def load(
+    tx: Cursor, source_id: int, groups: Sequence[Group]
+) -> Iterator[tuple[WindowKey, Partial]]:
+    """Yield the state of some groups of one partition."""
+    for n in range(0, len(groups), PAGE_ROWS):
+        locations, types = map(list, zip(*groups[n : n + PAGE_ROWS], strict=True))
+        tx.execute(SQL["load"], {"source": source_id, "locations": locations, "types": types})
+        yield from map(_partial, tx.fetchall())
 
 
 def _partial(row: Sequence[object]) -> tuple[WindowKey, Partial]:

@@ -1,11 +1,9 @@
 -- name: load
--- A page, in the order of the key, after the last of the page before.
 SELECT window_start, location, sensor_type, readings, sum_hundredths, sum_squares, min_hundredths, max_hundredths,
     anomalies, statistical_anomalies, usual_readings, usual_sum, usual_squares,
     baseline_readings, baseline_sum, baseline_squares, first_unit, last_unit
-FROM window_partials WHERE source_id = %(source)s
-    AND (window_start, location, sensor_type) > (%(start)s::timestamp, %(location)s, %(type)s)
-ORDER BY window_start, location, sensor_type LIMIT %(rows)s
+FROM unnest(%(locations)s::varchar[], %(types)s::varchar[]) AS g (location, sensor_type)
+JOIN window_partials USING (location, sensor_type) WHERE source_id = %(source)s
 
 -- name: save
 INSERT INTO window_partials (source_id, window_start, location, sensor_type,

@@ -55,7 +55,7 @@ def let_go(database: Database, keep: Retention, today: date) -> bool:
         if days
     ]
     with database.transaction() as tx:
-        tx.execute(SQL["abandoned_partials"], {"rows": MAX_DELETED_ROWS})
+        tx.execute(SQL["spent_partials"], {"rows": MAX_DELETED_ROWS})
         done.append(tx.rowcount < MAX_DELETED_ROWS)
     # Last: a long transaction of others may keep this from getting done.
     for table in partitions.PARTITIONED if keep.retention_days and owned else ():

@@ -31,16 +31,22 @@ SELECT count(*) FROM least CROSS JOIN LATERAL (
 ) AS stored
 JOIN at USING (source_id, shard) WHERE stored.log_offset >= at.next_offset
 
--- name: abandoned_partials
--- State of a topic that was deleted and created again, once nothing can be added to its windows any more.
-DELETE FROM window_partials WHERE (source_id, window_start, location, sensor_type) IN (
-    SELECT p.source_id, p.window_start, p.location, p.sensor_type FROM window_partials p
-    LEFT JOIN sensor_aggregates a USING (window_start, location, sensor_type)
-    WHERE coalesce(a.is_final, true) AND p.source_id IN (
-        SELECT source_id FROM sources old WHERE EXISTS (
-            SELECT FROM sources s WHERE (s.cluster_id, s.topic) = (old.cluster_id, old.topic)
-                AND s.topic_id <> old.topic_id AND s.source_id > old.source_id
+-- name: spent_partials
+-- What no processor holds in memory and nothing can need: state of a topic that was deleted and created again, and of
+-- groups long silent. Baselines reach 7 days back, from a window of at most a day that is late by 7 days at most.
+DELETE FROM window_partials WHERE (location, sensor_type, window_start, source_id) IN (
+    SELECT p.location, p.sensor_type, p.window_start, p.source_id FROM window_partials p
+    WHERE (p.source_id IN (
+            SELECT source_id FROM sources old WHERE EXISTS (
+                SELECT FROM sources s WHERE (s.cluster_id, s.topic) = (old.cluster_id, old.topic)
+                    AND s.topic_id <> old.topic_id AND s.source_id > old.source_id
+            )
+        ) OR p.window_start < (
+            SELECT watermark - interval '15 days' FROM stream_offsets o
+            WHERE o.consumer_group = 'stream_processor' AND o.source_id = p.source_id
+        )) AND NOT EXISTS (
+            SELECT FROM sensor_aggregates a WHERE a.window_start = p.window_start AND a.location = p.location
+                AND a.sensor_type = p.sensor_type AND NOT a.is_final
         )
-    )
-    LIMIT %(rows)s
+    LIMIT %(rows)s FOR UPDATE OF p SKIP LOCKED
 )

@@ -393,10 +393,9 @@ CREATE TABLE IF NOT EXISTS window_partials (
     baseline_squares       NUMERIC NOT NULL,
     first_unit             VARCHAR(20) NOT NULL DEFAULT '',
     last_unit              VARCHAR(20) NOT NULL DEFAULT '',
-    CONSTRAINT window_partials_pkey PRIMARY KEY (source_id, window_start, location, sensor_type)
+    -- Serves the merge of a window's partials of all partitions, and the search for all windows of a group.
+    CONSTRAINT window_partials_pkey PRIMARY KEY (location, sensor_type, window_start, source_id)
 );
--- Serves the merge of a window's partials of all partitions into its aggregate.
-CREATE INDEX IF NOT EXISTS window_partials_window ON window_partials (window_start, location, sensor_type);
 COMMENT ON TABLE window_partials IS
     'State of the stream processor: one row per partition, window, location and sensor type; kept while it may still be needed.';
 COMMENT ON COLUMN window_partials.source_id IS 'Partition the readings came from.';

@@ -11,7 +11,7 @@ lateness, or when its window is final: ``common_watermark`` had passed that.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import inf, isqrt, sqrt
@@ -95,6 +95,10 @@ class WindowKey(NamedTuple):
     start_us: int
     location: str
     sensor_type: str
+
+
+# A location and a sensor type there.
+Group = tuple[str, str]
 
 
 @dataclass(slots=True)
@@ -187,7 +191,7 @@ class Late:
     watermark_us: Ints
 
 
-def _groups(readings: Readings) -> tuple[list[tuple[str, str]], npt.NDArray[np.intp]]:
+def _groups(readings: Readings) -> tuple[list[Group], npt.NDArray[np.intp]]:
     """Return the groups that occur, and for each reading the number of its group among them."""
     places, place = distinct(readings.location)
     types, sensor_type = distinct(readings.sensor_type)
@@ -265,8 +269,12 @@ def _add_units(
         partial.units = min(known[0], ordered[low]), max(known[1], ordered[high])
 
 
+def _nothing_stored(_: Sequence[Group]) -> Iterable[tuple[WindowKey, Partial]]:
+    return ()
+
+
 class PartitionWindows:
-    """All open windows of one partition, and the recent ones that baselines are made of.
+    """The windows of one partition that are open, and the recent ones that baselines are made of.
 
     Parameters
     ----------
@@ -274,26 +282,40 @@ class PartitionWindows:
         Lengths.
     watermark_us : int or None
         Where the partition stands; None before its first reading.
-    partials : mapping
-        State to go on with.
+    fetch : callable
+        Returns what is stored of some groups; asked at the first reading of a group not held.
     """
 
     def __init__(
         self,
         rules: WindowRules,
         watermark_us: int | None = None,
-        partials: Iterable[tuple[WindowKey, Partial]] = (),
+        fetch: Callable[[Sequence[Group]], Iterable[tuple[WindowKey, Partial]]] = _nothing_stored,
     ) -> None:
         self.rules = rules
         self.watermark_us = watermark_us
-        self._groups: dict[tuple[str, str], dict[int, Partial]] = {}
+        self._fetch = fetch
+        # The group that has had no reading for longest comes first.
+        self._groups: dict[Group, dict[int, Partial]] = {}
         self._passed: tuple[int, ...] = ()
-        for key, partial in partials:
-            self._groups.setdefault((key.location, key.sensor_type), {})[key.start_us] = partial
 
     def __len__(self) -> int:
         """Return the number of windows held."""
-        return sum(len(windows) for windows in self._groups.values())
+        return sum(map(len, self._groups.values()))
+
+    def let_go(self, keep: int) -> None:
+        """Hold at most so many windows: drop the groups longest without a reading, all stored."""
+        surplus = len(self) - keep
+        while surplus > 0:
+            surplus -= len(self._groups.pop(next(iter(self._groups))))
+
+    def _hold(self, groups: Sequence[Group]) -> None:
+        """See that the windows of these groups are held, as the latest used."""
+        missing = [group for group in groups if group not in self._groups]
+        for group in groups:
+            self._groups[group] = self._groups.pop(group, {})
+        for key, partial in self._fetch(missing) if missing else ():
+            self._groups[key[1:]][key.start_us] = partial
 
     def add(
         self,
@@ -348,7 +370,8 @@ class PartitionWindows:
                 strict=True,
             )
         ]
-        held = [self._groups.setdefault(key[1:], {}) for key in keys]
+        self._hold(groups)
+        held = [self._groups[key[1:]] for key in keys]
         opening = np.array(
             [key.start_us not in mine for key, mine in zip(keys, held, strict=True)], dtype=np.bool_
         )
@@ -400,7 +423,7 @@ class PartitionWindows:
             self.watermark_us += elapsed_us
 
     def forget(self, final_until_us: int) -> list[WindowKey]:
-        """Drop what nothing needs any more, and return its keys.
+        """Drop what is held and nothing needs any more, and return its keys.
 
         A window is needed until it is final, which all that end by ``final_until_us`` are, and as
         long as the baseline of a window that may still open can reach back to it.

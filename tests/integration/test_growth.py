@@ -263,3 +263,17 @@ def test_the_state_of_a_topic_that_is_gone_goes_once_its_windows_are_final(datab
     assert look_after(database, Retention())
     left = query("SELECT source_id, count(*) FROM window_partials GROUP BY 1 ORDER BY 1")
     assert left == [(1, 1), (2, 2), (3, 2), (4, 2)]
+
+
+def test_the_state_of_a_group_long_silent_goes_once_no_baseline_reaches_back_to_it(database, query):
+    query("INSERT INTO sources (cluster_id, topic_id, topic, partition) VALUES ('c', 'x', 't', 0)")
+    query(
+        "INSERT INTO stream_offsets (consumer_group, source_id, watermark)"
+        " VALUES ('stream_processor', 1, '2026-01-31 12:00')"
+    )
+    query(
+        "INSERT INTO window_partials SELECT 1, day, 'Lab', 'co2', 1, 100, 10000, 100, 100, 0, 0, 0,"
+        " 0, 0, 0, 0, 0 FROM generate_series('2026-01-15'::timestamp, '2026-01-17', '1 day') AS day"
+    )
+    assert look_after(database, Retention())
+    assert query("SELECT extract(day FROM window_start)::int FROM window_partials") == [(17,)]

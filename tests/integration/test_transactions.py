@@ -102,7 +102,7 @@ def watch(kafka, topic, postgres, collected_rarely):
             apply_schema(database)
             database.gaps_ms.clear()
             checkpoint = Checkpoint("stream_processor")
-            handler = make_handler()
+            handler = make_handler(database)
 
             def start():
                 with database.transaction() as tx:
@@ -120,7 +120,7 @@ def watch(kafka, topic, postgres, collected_rarely):
                     checkpoint.advance(tx, handler.store(tx, changes), {})
                 handler.committed(changes)
                 handler.ticked_s = 0.0
-            handler = make_handler()
+            handler = make_handler(database)
             start()
             return max(database.gaps_ms)
 
@@ -146,11 +146,12 @@ def readings(count, second):
     return [message(timestamp=at, sensor_type=f"type-{n}") for n in range(count)]
 
 
-def processor():
-    return AggregateWindows(WindowRules(60_000_000, 60_000_000, 0, 1))
+def processor(database):
+    rules = WindowRules(60, 60, out_of_orderness_seconds=0, baseline_windows=1)
+    return AggregateWindows(rules, database)
 
 
-def consumer():
+def consumer(_):
     idle = Upkeep("", Retention(), Presence("test"))  # not started
     return StoreReadings(5_000, idle)
 

@@ -11,11 +11,11 @@ import pytest
 from tests.conftest import CHECKOUT
 
 CEILINGS = {
-    "producer": 4_307,
-    "consumer": 4_570,
-    "stream_processor": 4_889,
-    "ml_detector": 3_782,
-    "dashboard": 3_933,
+    "producer": 4_349,
+    "consumer": 4_618,
+    "stream_processor": 4_963,
+    "ml_detector": 3_824,
+    "dashboard": 3_975,
 }
 
 

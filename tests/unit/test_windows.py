@@ -1,4 +1,5 @@
 import statistics
+from copy import deepcopy
 from dataclasses import replace
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 
@@ -310,15 +311,23 @@ logs = st.lists(rows, max_size=80)
 cuts = st.lists(st.integers(0, 80), max_size=6)
 
 
-def run(log, cuts=(), restore=False):
+def run(log, cuts=(), restore=False, keep=None):
     """Process a log in the given batches; return all partials, the late rows and the watermark."""
-    windows, partials, late = PartitionWindows(RULES), {}, []
+    partials, late = {}, []
+
+    def stored(groups):
+        return [(key, deepcopy(each)) for key, each in partials.items() if key[1:] in groups]
+
+    windows = PartitionWindows(RULES, None, stored)
     for begin, end in zip([0, *sorted(cuts)], [*sorted(cuts), len(log)], strict=True):
         changed, missed = windows.add(readings(*log[begin:end]))
         partials |= changed
         late += [begin + row for row in missed.rows.tolist()]
         if restore:  # as after a crash: nothing is left but what was stored
-            windows = PartitionWindows(RULES, windows.watermark_us, partials.items())
+            windows = PartitionWindows(RULES, windows.watermark_us, stored)
+        if keep is not None:
+            windows.let_go(keep)
+            assert len(windows) <= keep
     return partials, late, windows.watermark_us
 
 
@@ -330,6 +339,11 @@ def test_no_batching_changes_anything(log, cuts):
 @given(logs, cuts)
 def test_no_crash_between_batches_changes_anything(log, cuts):
     assert run(log, cuts, restore=True) == run(log)
+
+
+@given(logs, cuts, st.integers(0, 20))
+def test_what_is_let_go_of_comes_back_as_it_was(log, cuts, keep):
+    assert run(log, cuts, keep=keep) == run(log)
 
 
 @given(logs, cuts)
