@@ -16,7 +16,7 @@ class ArrayLiteral:
     """A list of numbers, texts, times or None, as psycopg2 asks for it."""
 
     def __init__(self, elements: list[Any]) -> None:
-        self._literal = QuotedString("{" + ",".join(map(_element, elements)) + "}")
+        self._literal = QuotedString("{" + _joined(elements) + "}")
 
     def prepare(self, connection: Any) -> None:
         """Take the encoding, and the way to escape, from the connection."""
@@ -28,10 +28,11 @@ class ArrayLiteral:
         return quoted
 
 
-def _element(value: object) -> str:
-    if isinstance(value, int | float):
-        return str(value)
-    if value is None:
-        return "NULL"
-    text = str(value)
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+def _joined(elements: list[Any]) -> str:
+    if all(isinstance(element, int | float) for element in elements):
+        return ",".join(map(str, elements))
+    if None in elements:
+        return ",".join("NULL" if each is None else _joined([each]) for each in elements)
+    # No text of PostgreSQL's holds a zero byte: it stands between two until all are escaped.
+    text = "\0".join(map(str, elements)).replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + text.replace("\0", '","') + '"'

@@ -147,7 +147,7 @@ def service(
     def start(
         script: str, *arguments: str, stdin: Any = subprocess.DEVNULL, **settings: str
     ) -> subprocess.Popen[bytes]:
-        log = tmp_path / f"{script}.{len(running)}.log"
+        log = tmp_path / f"{Path(script).name}.{len(running)}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, str(CHECKOUT / script), *arguments],

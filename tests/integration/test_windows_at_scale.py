@@ -65,6 +65,10 @@ STORED = (
     " (stddev_value * 100)::int, count_readings, anomaly_count"
     ' FROM sensor_aggregates ORDER BY window_start, location COLLATE "C", sensor_type COLLATE "C"'
 )
+HANDLED = (
+    "SELECT (SELECT coalesce(sum(count_readings), 0) FROM sensor_aggregates)"
+    " + (SELECT count(*) FROM late_readings)"
+)
 
 
 def produce(kafka, topic, log):
@@ -112,10 +116,16 @@ def test_an_unkind_log_gives_the_windows_that_pandas_gives(
     for _ in range(processors):
         service("stream_processor.py", ALLOWED_LATENESS_SECONDS=str(LATENESS_S))
     produce(kafka, topic, log)
-    handled = (
-        "SELECT (SELECT coalesce(sum(count_readings), 0) FROM sensor_aggregates)"
-        " + (SELECT count(*) FROM late_readings)"
-    )
-    until(lambda: query(handled)[0][0] == count, seconds=300)
+    until(lambda: query(HANDLED)[0][0] == count, seconds=300)
+    assert query("SELECT count(*) FROM late_readings") == [(late,)]
+    assert query(STORED) == rows
+
+
+def test_windows_that_memory_has_no_room_for_hold_the_same(service, kafka, topic, query):
+    log = unkind_log(10_000, seed=1)
+    rows, late = expected_windows(log)
+    service("tests/few_windows.py", ALLOWED_LATENESS_SECONDS=str(LATENESS_S))
+    produce(kafka, topic, log)
+    until(lambda: query(HANDLED)[0][0] == len(log), seconds=300)
     assert query("SELECT count(*) FROM late_readings") == [(late,)]
     assert query(STORED) == rows

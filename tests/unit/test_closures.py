@@ -11,11 +11,11 @@ import pytest
 from tests.conftest import CHECKOUT
 
 CEILINGS = {
-    "producer": 4_349,
-    "consumer": 4_618,
-    "stream_processor": 4_963,
-    "ml_detector": 3_824,
-    "dashboard": 3_975,
+    "producer": 4_348,
+    "consumer": 4_617,
+    "stream_processor": 4_962,
+    "ml_detector": 3_823,
+    "dashboard": 3_974,
 }
 
 
