@@ -1,6 +1,6 @@
 """Lists reach PostgreSQL as they were, whatever is in them."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 import pytest
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.integration
         ("numeric", [10**30]),
         ("float8", [0.1, 1e300, float("inf"), None]),
         ("boolean", [True, False, None]),
-        ("timestamp", [datetime(2026, 1, 31, 12, 0, 0, 1), None]),
+        ("timestamptz", [datetime(2026, 1, 31, 12, 0, 0, 1, tzinfo=UTC), None]),
         ("int", []),
     ],
 )
