@@ -115,7 +115,10 @@ def _late(cache: QueryCache, view: View) -> None:
     if late.empty:
         st.caption("None: no reading came after its window was final.")
         return
-    st.caption("Came after their window was final: kept here, not counted in any window.")
+    st.caption(
+        "Came after their window was final: in no window until "
+        "`python -m service.backfill` counts them."
+    )
     layout.table(
         late.assign(sensor_type=late["sensor_type"].map(view.heading)),
         "late",

@@ -77,6 +77,12 @@ def _offsets(cache: QueryCache) -> None:
             f" {lost['noticed_at']:%Y-%m-%d %H:%M} UTC: {lost['reason']}"
             f" (offsets {', '.join(lost['offsets'])})."
         )
+    for late in cache.rows(health_queries.late_to_fold):
+        if late["readings"]:
+            st.info(
+                f"{theme.short(late['readings'])} late readings are in no window:"
+                " `python -m service.backfill` counts them."
+            )
     st.caption(
         "Next: the first one not yet read. Watermark: event time believed complete. In Kafka a"
         f" service's group is its name and `-{offsets['identity'].iloc[0]}`."

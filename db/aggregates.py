@@ -12,6 +12,7 @@ from db.times import to_microseconds, to_timestamp
 from pipeline.windows import Sums, WindowKey
 
 SQL = statements(__file__)
+LOCK_ROWS = SQL["lock_rows"]
 
 # Rows whose sums are read and written back at a time, under their locks: some 10 ms.
 PAGE_ROWS = 500
@@ -57,7 +58,7 @@ def refine(tx: Cursor, pages: Iterable[Page]) -> None:
     """
     final: list[int] = []
     for page in pages:
-        tx.execute(SQL["lock_rows"], page)
+        tx.execute(LOCK_ROWS, page)
         tx.execute(SQL["sum_partials"], page)
         rows = tx.fetchall()
         tx.execute(SQL["write_rows"], _figures([row for row in rows if not row[4]]))
@@ -80,14 +81,9 @@ def _figures(rows: Sequence[tuple[Any, ...]]) -> dict[str, list[int]]:
 
 
 def close_windows(tx: Cursor, watermark_us: int, allowed_lateness_us: int) -> int:
-    """Mark what the watermark has passed as closed, then final; note that correlations are due.
+    """Mark what the watermark has passed as closed, then final; return how many rows were marked.
 
-    What becomes final is added to ``window_rollups``.
-
-    Returns
-    -------
-    int
-        Rows marked.
+    What becomes final is added to ``window_rollups``; it is noted that correlations are due.
     """
     marked = 0
     for statement, until_us in (

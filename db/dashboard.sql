@@ -139,7 +139,7 @@ GROUP BY sensor_type, step ORDER BY 1, 2
 SELECT window_start, location, sensor_type, avg_value::float AS mean,
     stddev_value::float AS stddev, min_value::float AS low, max_value::float AS high,
     count_readings AS readings, anomaly_count AS rule_anomalies, statistical_anomalies,
-    CASE WHEN is_final THEN 'final' WHEN is_closed THEN 'closed' ELSE 'open' END AS state,
+    CASE WHEN revised_at IS NOT NULL THEN 'revised' WHEN is_final THEN 'final' WHEN is_closed THEN 'closed' ELSE 'open' END AS state,
     has_mixed_units
 FROM sensor_aggregates
 WHERE window_start >= %(start)s AND window_start < %(end)s

@@ -45,6 +45,11 @@ def lost_messages(database: Database) -> Rows:
     return fetch(database, SQL["lost_messages"])
 
 
+def late_to_fold(database: Database) -> Rows:
+    """Return how many late readings ``python -m service.backfill`` may count in their windows."""
+    return fetch(database, SQL["late_to_fold"])
+
+
 def offsets(database: Database) -> Rows:
     """Return where each service stands in each partition."""
     return fetch(database, SQL["offsets"])

@@ -45,6 +45,12 @@ SELECT consumer_group, sum(last_offset - first_offset + 1)::float AS messages, m
     min(reason) AS reason
 FROM lost_messages JOIN sources USING (source_id) GROUP BY 1 ORDER BY 1
 
+-- name: late_to_fold
+SELECT count(*)::int AS readings FROM (
+    SELECT FROM late_readings CROSS JOIN kept_readings
+    WHERE window_start >= coalesce(complete_from, '-infinity') LIMIT 100000
+) AS waiting
+
 -- name: offsets
 SELECT consumer_group, identity, topic, partition, next_offset, end_offset,
     end_offset - next_offset AS lag, watermark, o.updated_at

@@ -127,6 +127,17 @@ ORDER BY location, sensor_type, sensor_id, timestamp, value, id;
 COMMENT ON VIEW distinct_readings IS
     'sensor_readings without what was sent twice: of rows of one series, time and value the first.';
 
+CREATE OR REPLACE VIEW kept_readings AS
+WITH days AS (
+    SELECT substring(bound FROM 'FROM \(''([^'']*)''\)')::date AS low, substring(bound FROM 'TO \(''([^'']*)''\)')::date AS high
+    FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid CROSS JOIN pg_get_expr(c.relpartbound, c.oid) AS bound
+    WHERE i.inhparent = 'sensor_readings'::regclass AND NOT i.inhdetachpending
+)
+SELECT max(low) + interval '5 minutes' AS complete_from FROM days
+WHERE NOT EXISTS (SELECT FROM days AS before WHERE before.high = days.low);
+COMMENT ON VIEW kept_readings IS
+    'One row: of windows that begin at complete_from or later sensor_readings still has all readings, which are stored five minutes before their timestamp at the earliest; NULL = no day was ever let go.';
+
 CREATE TABLE IF NOT EXISTS sensors (
     sensor_id    VARCHAR(100) NOT NULL,
     sensor_type  VARCHAR(50) NOT NULL,
@@ -243,6 +254,7 @@ CREATE TABLE IF NOT EXISTS sensor_aggregates (
     is_closed              BOOLEAN NOT NULL DEFAULT false,
     is_final               BOOLEAN NOT NULL DEFAULT false,
     has_mixed_units        BOOLEAN NOT NULL DEFAULT false,
+    revised_at             TIMESTAMP,
     -- Serves the upsert and the dashboard's time ranges.
     CONSTRAINT sensor_aggregates_window UNIQUE (window_start, location, sensor_type)
 );
@@ -266,9 +278,11 @@ COMMENT ON COLUMN sensor_aggregates.statistical_anomalies IS 'Readings beyond 3 
 COMMENT ON COLUMN sensor_aggregates.created_at IS 'When the row first appeared, UTC.';
 COMMENT ON COLUMN sensor_aggregates.updated_at IS 'When the row last changed, UTC.';
 COMMENT ON COLUMN sensor_aggregates.is_closed IS 'The watermark has passed window_end: readings may still come late.';
-COMMENT ON COLUMN sensor_aggregates.is_final IS 'The watermark has passed window_end + allowed lateness: the row changes no more.';
+COMMENT ON COLUMN sensor_aggregates.is_final IS 'The watermark has passed window_end + allowed lateness: the row changes no more, but by python -m service.backfill.';
 COMMENT ON COLUMN sensor_aggregates.has_mixed_units IS
     'The readings are of several units, °C and °F say: the figures mean nothing. The readings stay as they are.';
+COMMENT ON COLUMN sensor_aggregates.revised_at IS
+    'When python -m service.backfill last counted late readings in this final row, UTC; NULL = never.';
 
 CREATE TABLE IF NOT EXISTS window_rollups (
     window_start           TIMESTAMP NOT NULL,
@@ -436,7 +450,10 @@ CREATE TABLE IF NOT EXISTS late_readings (
 );
 -- Serves the dashboard's latest late readings.
 CREATE INDEX IF NOT EXISTS late_readings_created_at ON late_readings (created_at);
-COMMENT ON TABLE late_readings IS 'One row per reading that came too late for its window; it is in sensor_readings all the same.';
+-- Serves python -m service.backfill.
+CREATE INDEX IF NOT EXISTS late_readings_window ON late_readings (window_start, location, sensor_type);
+COMMENT ON TABLE late_readings IS
+    'One row per reading that came too late for its window and is not counted in it; it is in sensor_readings all the same.';
 COMMENT ON COLUMN late_readings.source_id IS 'Partition the message came from.';
 COMMENT ON COLUMN late_readings.log_offset IS 'Offset of the message in that partition.';
 COMMENT ON COLUMN late_readings.sensor_id IS 'Stable name of the sensor.';

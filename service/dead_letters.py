@@ -29,6 +29,7 @@ from db.versions import SchemaMismatch, prepare_database
 from pipeline.decoding import decode_batch
 from pipeline.encoding import reading_key
 from service.cli import service_parser
+from service.commands import utc_time
 from service.lifecycle import UserError
 
 log = logging.getLogger(__name__)
@@ -44,13 +45,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--reason", metavar="CODE", help="only those with this reason_code")
     for name, which in (("since", "at or after"), ("until", "before")):
         help_text = f"only those rejected {which} this time, UTC, ISO 8601"
-        parser.add_argument(f"--{name}", type=_time, metavar="TIME", help=help_text)
+        parser.add_argument(f"--{name}", type=utc_time, metavar="TIME", help=help_text)
     return parser.parse_args()
-
-
-def _time(text: str) -> datetime:
-    time = datetime.fromisoformat(text)
-    return time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo else time
 
 
 def show(database: Database, which: Which) -> None:

@@ -427,6 +427,16 @@ def test_lost_messages_are_told_on_every_tab_for_a_day(open_tab, store, query, d
     assert ("consumer lost 20 messages" in shown(open_tab())) is told
 
 
+def test_late_readings_are_told_with_the_command_that_counts_them(open_tab, store, query):
+    store(now())
+    query(
+        "INSERT INTO late_readings SELECT 1, log_offset, sensor_id, sensor_type, location, value,"
+        " timestamp, anomaly, unit, timestamp, timestamp, 400 FROM sensor_readings LIMIT 20"
+    )
+    told = [each.value for each in open_tab("Pipeline Health").info if "backfill" in each.value]
+    assert told == ["20 late readings are in no window: `python -m service.backfill` counts them."]
+
+
 def test_windows_of_several_units_are_told(open_tab, store, query):
     store(now())
     query(

@@ -13,9 +13,9 @@ from tests.conftest import CHECKOUT
 CEILINGS = {
     "producer": 4_348,
     "consumer": 4_617,
-    "stream_processor": 4_962,
+    "stream_processor": 4_958,
     "ml_detector": 3_823,
-    "dashboard": 3_974,
+    "dashboard": 3_994,
 }
 
 

@@ -18,7 +18,11 @@ ALLOWED = {
     "dashboard_tabs": {"db", "pipeline"},
 }
 # Also commands of their own: ``python -m db.schema``.
-COMMANDS = {"db/schema.py": {"config"}, "service/dead_letters.py": {"config"}}
+COMMANDS = {
+    "db/schema.py": {"config"},
+    "service/backfill.py": {"config"},
+    "service/dead_letters.py": {"config"},
+}
 OURS = {*ROOMS, *SCRIPTS, "config", "local_stack", "tests", "benchmarks"}
 
 
