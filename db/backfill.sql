@@ -12,9 +12,12 @@ SELECT l.window_start, l.location, l.sensor_type, count(*) AS late, a.count_read
     (SELECT array_agg(next_offset ORDER BY source_id) FROM behind) AS ends
 FROM late_readings l
 JOIN behind b ON b.source_id = l.source_id AND l.log_offset < b.next_offset
-CROSS JOIN kept_readings
-LEFT JOIN sensor_aggregates a USING (window_start, location, sensor_type)
-WHERE l.window_start >= greatest(%(since)s::timestamp, complete_from, '-infinity')
+CROSS JOIN kept_readings LEFT JOIN LATERAL (
+    SELECT is_final, count_readings FROM sensor_aggregates a
+    WHERE (a.window_start, a.location, a.sensor_type) = (l.window_start, l.location, l.sensor_type) LIMIT 1
+) AS a ON true
+WHERE l.window_start >= coalesce(complete_from, '-infinity')
+    AND l.window_start >= coalesce(%(since)s::timestamp, '-infinity')
     AND l.window_start < coalesce(%(until)s::timestamp, 'infinity')
     AND (l.window_start, l.location, l.sensor_type) > (%(start)s::timestamp, %(location)s, %(type)s)
     AND coalesce(a.is_final, l.window_start + %(window)s <= (SELECT window_end FROM final))
@@ -74,16 +77,17 @@ WITH revised AS (
         < (SELECT max(sensor_type) FROM sensor_aggregates a WHERE a.location = m.location)
     GROUP BY location
 ), known AS MATERIALIZED (
-    SELECT d.window_start, d.location FROM correlations_due d
+    SELECT d.window_start, d.window_end, d.location FROM correlations_due d
     WHERE EXISTS (SELECT FROM spans WHERE spans.location = d.location AND d.window_start <@ span)
     FOR UPDATE OF d SKIP LOCKED
 ), due AS (
     INSERT INTO correlations_due (window_start, window_end, location)
-    SELECT DISTINCT a.window_start, a.window_end, a.location FROM spans
-    JOIN sensor_aggregates a ON a.location = spans.location
-        AND a.window_start >= lower(span) AND a.window_start < upper(span)
-    WHERE (a.is_closed OR a.id = ANY(%(id)s::bigint[]))
-        AND NOT EXISTS (SELECT FROM known k WHERE k.location = a.location AND k.window_start = a.window_start)
+    SELECT a.window_start, a.window_end, a.location FROM spans CROSS JOIN LATERAL (
+        SELECT id, window_start, window_end, location, is_closed FROM sensor_aggregates a
+        WHERE a.window_start >= lower(span) AND a.window_start < upper(span) AND a.location = spans.location OFFSET 0
+    ) AS a
+    WHERE a.is_closed OR EXISTS (SELECT FROM revised WHERE revised.id = a.id)
+    EXCEPT SELECT window_start, window_end, location FROM known
     ORDER BY 1, 3
 )
 DELETE FROM late_readings l USING revised n, unnest(%(sources)s::int[], %(ends)s::bigint[]) AS b (source_id, next_offset)

@@ -99,13 +99,13 @@ def main() -> None:
             counts = run(database, Which(args.since, args.until, windows.window_us))
     except (DatabaseUnavailable, UnsuitableDatabase) as problem:
         raise SystemExit(f"error: {' '.join(str(problem).split())}") from None
-    with BackgroundCorrelator(url, windows.correlation_windows, is_drained=True):
-        pass  # what is due is worked off
     log.info(
         "%s%s",
         "" if counts["readings"] else "nothing to do: ",
         " ".join(f"{name}={counts[name]}" for name in COUNTED),
     )
+    with BackgroundCorrelator(url, windows.correlation_windows, is_drained=True):
+        pass  # what is due is worked off
 
 
 if __name__ == "__main__":

@@ -8,10 +8,15 @@ import random
 import subprocess
 import sys
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from db import backfill, correlations
-from db.connection import StaleCheckpoint
+from db.connection import Database, StaleCheckpoint
+from pipeline.decoding import Readings
+from pipeline.settings import WindowRules
+from pipeline.windows import PartitionWindows
 from tests.conftest import CHECKOUT
 from tests.integration.test_stream_processor import AGGREGATES, fleet, reading, recomputed
 from tests.messages import send
@@ -218,6 +223,58 @@ def test_killed_anywhere_it_leaves_a_page_whole_or_untouched(
     assert query(AGGREGATES) == recomputed(now + old)
 
 
+EXTREMES = (0, 1, -1, 50, -50, 9_999_999_999, -9_999_999_999)
+INSERT = (
+    "INSERT INTO sensor_readings (sensor_id, sensor_type, location, value, timestamp, anomaly,"
+    " unit, source_id, log_offset)"
+    " SELECT 's', k, l, v * 0.01, to_timestamp(t / 1e6) AT TIME ZONE 'UTC', a, u, 1, o"
+    " FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::boolean[],"
+    " %s::text[], %s::bigint[]) AS r (k, l, v, t, a, u, o)"
+)
+
+
+def test_the_database_adds_up_any_readings_as_the_processor_does(database, query):
+    chance = random.Random(9)
+    for _ in range(60):
+        query("TRUNCATE sensor_readings")
+        count = chance.randrange(1, 60)
+        scale = chance.choice((10, 5_000, 10**10 - 1))
+        kind, place, unit = (
+            [chance.choice(each) for _ in range(count)] for each in ("ab", "xy", ("", "K", "°C"))
+        )
+        value = [
+            chance.choice((*EXTREMES, chance.randrange(-scale, scale + 1))) for _ in range(count)
+        ]
+        time = [chance.randrange(-60_000_000, 120_000_000) for _ in range(count)]
+        flag = [chance.random() < 0.3 for _ in range(count)]
+        query(INSERT, kind, place, value, time, flag, unit, list(range(count)))
+        query(INSERT, ["a"], ["x"], [5], [0], [True], ["?"], [count])  # beyond what is looked at
+        query("UPDATE sensor_readings SET source_id = 0 WHERE log_offset = 0")
+        readings = Readings(
+            np.arange(count),
+            *(pa.array(each, pa.string()) for each in (["s"] * count, kind, place)),
+            *(np.array(value, dtype=np.int64), np.array(time, dtype=np.int64), np.array(flag)),
+            pa.array(unit, pa.string()),
+        ).take(np.arange(1, count))
+        windows, _ = PartitionWindows(WindowRules(allowed_lateness_seconds=600)).add(readings)
+        page = backfill.Page(
+            [backfill.Window(key, 1, None) for key in windows],
+            {"sources": [1], "ends": [count]},
+            60_000_000,
+        )
+        found = {}
+        for start_us in {key.start_us for key in windows}:
+            with database.transaction() as tx:
+                found |= backfill.figures(tx, page, start_us)
+        assert found == {
+            key: (
+                *(each.all.readings, each.all.mean(), each.all.stddev()),
+                *(each.minimum, each.maximum, each.anomalies, each.units[0] != each.units[1]),
+            )
+            for key, each in windows.items()
+        }
+
+
 def chosen(database):
     with database.transaction() as tx:
         page = backfill.choose(tx, backfill.Which(None, None, 60_000_000), None)
@@ -234,6 +291,26 @@ def test_of_two_runs_the_second_writes_nothing_over_the_first(
     with pytest.raises(StaleCheckpoint), database.transaction() as tx:
         backfill.fold(tx, page, found)
     assert query("SELECT sum(count_readings)::int FROM sensor_aggregates") == [(3,)]
+
+
+@pytest.mark.parametrize(("is_taken", "times"), [(False, 1), (True, 2)])
+def test_correlations_that_are_being_computed_are_due_again(
+    service, kafka, topic, query, database, database_url, is_taken, times
+):
+    batch = [reading(0), reading(1, sensor_type="co2"), reading(1_000)]
+    store(service, kafka, topic, batch, [reading(2)])
+    query("TRUNCATE correlations_due")
+    query(
+        "INSERT INTO correlations_due (window_start, window_end, location)"
+        " SELECT DISTINCT window_start, window_end, location FROM sensor_aggregates WHERE is_final"
+    )
+    page, found = chosen(database)
+    with Database(database_url, "correlator") as other, other.transaction() as correlating:
+        if is_taken:
+            correlating.execute("SELECT FROM correlations_due FOR UPDATE")
+        with database.transaction() as tx:
+            assert backfill.fold(tx, page, found) == 1
+    assert query("SELECT count(*)::int FROM correlations_due") == [(times,)]
 
 
 def test_readings_that_a_service_has_yet_to_see_are_left_for_later(
