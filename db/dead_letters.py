@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import psycopg2
 
 from db.connection import Cursor
 from db.statements import statements
@@ -102,7 +101,8 @@ def _page(
         "offsets": [int(offsets[each.position]) for each in kept],
         "codes": [each.reason_code for each in kept],
         "reasons": [each.reason for each in kept],
-        "payloads": [t if t is None else psycopg2.Binary(t[:KEPT_PAYLOAD_BYTES]) for t in texts],
+        # As text, since lists are written as text: db/arrays.py.
+        "payloads": [t if t is None else "\\x" + t[:KEPT_PAYLOAD_BYTES].hex() for t in texts],
         "bytes": [len(text or b"") for text in texts],
         "counted_codes": list(counts),
         "counts": list(counts.values()),
