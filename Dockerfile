@@ -1,4 +1,4 @@
-# One image for the five services; docker-compose.yml says which one a container runs.
+# One image for the five services and the MQTT bridge; docker-compose.yml says which one a container runs.
 FROM python:3.13.9-slim-bookworm
 
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
@@ -8,8 +8,9 @@ RUN useradd --system --create-home --uid 10001 iot
 WORKDIR /app
 
 # Before the code: a change of code leaves the installed packages as they are.
-COPY requirements.txt .
-RUN pip install --no-cache-dir --disable-pip-version-check -r requirements.txt
+COPY requirements.txt requirements-mqtt.txt ./
+RUN pip install --no-cache-dir --disable-pip-version-check -r requirements.txt \
+    -r requirements-mqtt.txt
 
 COPY config.py producer.py consumer.py stream_processor.py ml_detector.py dashboard.py ./
 COPY pipeline pipeline
@@ -17,6 +18,7 @@ COPY broker broker
 COPY db db
 COPY service service
 COPY simulator simulator
+COPY bridges bridges
 COPY dashboard_tabs dashboard_tabs
 COPY .streamlit .streamlit
 

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from dotenv import dotenv_values
 from msgspec import Meta
 
-from broker.settings import KafkaSettings
+from broker.settings import PORT, KafkaSettings
 from db.settings import DatabaseUrl, Retention, with_user, without_password
 from pipeline.settings import DetectorSettings, WindowRules
 from service.settings import ServiceSettings
@@ -51,6 +51,19 @@ class ProducerSettings:
 
 
 @dataclass(frozen=True)
+class MqttSettings:
+    """The MQTT bridge's."""
+
+    url: Annotated[
+        str,
+        Meta(
+            pattern=rf"mqtts?://(?:[^\s/@]+@)?(?:[^\s/@:\[\]]+|\[[\da-fA-F:.]+\])(?::{PORT})?/?",
+            description="mqtt://user:password@host:1883, mqtts:// with TLS; %40 for @ in them",
+        ),
+    ] = field(default="mqtt://localhost:1883", repr=False)
+
+
+@dataclass(frozen=True)
 class LocalSettings:
     """The local stack's."""
 
@@ -70,6 +83,7 @@ class Settings:
     detector: DetectorSettings = field(default_factory=DetectorSettings)
     dashboard: DashboardSettings = field(default_factory=DashboardSettings)
     producer: ProducerSettings = field(default_factory=ProducerSettings)
+    mqtt: MqttSettings = field(default_factory=MqttSettings)
     local: LocalSettings = field(default_factory=LocalSettings)
 
     @property

@@ -91,18 +91,20 @@ class Outcome:
     failed: int
 
 
-class _Topic:
+class WatchedTopic:
     """The topic: waited for at the start, and looked for when nothing arrives there any more."""
 
-    def __init__(self, target: Target) -> None:
-        self._kafka = target.kafka
-        self._admin = admin_client(target.kafka.client)
+    def __init__(self, kafka: KafkaSettings) -> None:
+        self._kafka = kafka
+        self._admin = admin_client(kafka.client)
         self._outage = Outage("kafka")
 
     def ensure(self) -> None:
+        """Create the topic where it is missing."""
         ensure_topic(self._admin, self._kafka.topic, self._kafka.partitions)
 
     def watch(self, writer: TopicWriter) -> None:
+        """Say when nothing arrives any more, and when it does again."""
         if not writer.is_stalled:
             self._outage.over()
             return
@@ -126,7 +128,7 @@ def send_feed(feed: Feed, target: Target, process: Process) -> Outcome:
     """
     beat, stop = process.beat, process.stop
     try:
-        topic = _Topic(target)
+        topic = WatchedTopic(target.kafka)
         wait_for("kafka", topic.ensure, BrokerUnavailable, stop)
         with TopicWriter(target.kafka.client, target.kafka.topic, target.compression) as writer:
             unsent = _send(feed, writer, topic, target, beat, stop)
@@ -140,7 +142,7 @@ def send_feed(feed: Feed, target: Target, process: Process) -> Outcome:
 def _send(
     feed: Feed,
     writer: TopicWriter,
-    topic: _Topic,
+    topic: WatchedTopic,
     target: Target,
     beat: Heartbeat,
     stop: StopSignal,
@@ -180,7 +182,7 @@ def _say_wait(wait_s: float) -> None:
     )
 
 
-def _finish(writer: TopicWriter, topic: _Topic, beat: Heartbeat, stop: StopSignal) -> None:
+def _finish(writer: TopicWriter, topic: WatchedTopic, beat: Heartbeat, stop: StopSignal) -> None:
     deadline_s = time.monotonic() + DELIVERY_TIMEOUT_SECONDS
     is_stopping = False
     while writer.flush(MAX_WAIT_SECONDS) and time.monotonic() < deadline_s:

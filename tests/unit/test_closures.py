@@ -11,11 +11,11 @@ import pytest
 from tests.conftest import CHECKOUT
 
 CEILINGS = {
-    "producer": 4_348,
-    "consumer": 4_617,
-    "stream_processor": 4_958,
-    "ml_detector": 3_823,
-    "dashboard": 3_994,
+    "producer": 4_364,
+    "consumer": 4_631,
+    "stream_processor": 4_972,
+    "ml_detector": 3_837,
+    "dashboard": 4_008,
 }
 
 

@@ -56,6 +56,7 @@ def test_the_validator_would_notice_a_misspelt_key() -> None:
 def test_without_a_profile_only_the_infrastructure_starts(services: dict[str, Any]) -> None:
     assert {name for name, s in services.items() if not s.get("profiles")} == {"kafka", "postgres"}
     assert {name for name, s in services.items() if s.get("profiles") == ["app"]} == APP
+    assert services["mqtt_bridge"]["profiles"] == ["mqtt"]
 
 
 def test_ports_are_open_to_this_machine_only(services: dict[str, Any]) -> None:

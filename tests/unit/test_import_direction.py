@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import CHECKOUT
 
 SCRIPTS = ("producer", "consumer", "stream_processor", "ml_detector", "dashboard")
-ROOMS = ("pipeline", "broker", "db", "service", "simulator", "dashboard_tabs")
+ROOMS = ("pipeline", "broker", "db", "service", "simulator", "dashboard_tabs", "bridges")
 ALLOWED = {
     "pipeline": set(),
     "broker": {"pipeline"},
@@ -16,9 +16,11 @@ ALLOWED = {
     "service": {"broker", "db", "pipeline"},  # the shared exactly-once loop: docs/decisions/0006
     "simulator": {"pipeline"},  # a corner: only the producer needs it
     "dashboard_tabs": {"db", "pipeline"},
+    "bridges": {"broker", "pipeline", "service"},  # a corner: no room needs one
 }
 # Also commands of their own: ``python -m db.schema``.
 COMMANDS = {
+    "bridges/mqtt.py": {"config"},
     "db/schema.py": {"config"},
     "service/backfill.py": {"config"},
     "service/dead_letters.py": {"config"},
