@@ -10,10 +10,13 @@ from __future__ import annotations
 import argparse
 import logging
 import math
+import os
+import stat
 import sys
 import zlib
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import cast
 from zoneinfo import ZoneInfo
 
 from config import ProducerSettings, load_settings_or_exit
@@ -21,6 +24,7 @@ from pipeline.encoding import Sensor
 from service.cli import service_parser
 from service.lifecycle import UserError
 from service.numbers import number
+from service.pipe import Patient, Pipe
 from service.runner import run_service, running
 from service.sending import Feed, Target, send_feed
 from simulator.feeds import MAX_SORTED, ReplayFeed, SimulatedFeed
@@ -143,8 +147,10 @@ def open_recording(args: argparse.Namespace) -> Recording:
         *(args.delimiter, args.decimal),
     )
     try:
-        stream = sys.stdin.buffer if is_standard_input else path.open("rb")
-        return Recording(open_text(cast(BinaryIO, stream)), default, wanted, args.timezone)
+        stream = cast(BufferedReader, sys.stdin.buffer) if is_standard_input else path.open("rb")
+        is_file = stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+        text = open_text(stream if is_file else Pipe(stream))
+        return Recording(text, default, wanted, args.timezone, iter if is_file else Patient)
     except OSError as problem:
         raise UserError(f"--replay {path}: {problem.strerror or problem}") from problem
     except (NoRecording, EOFError, zlib.error) as problem:
@@ -188,7 +194,7 @@ def main() -> None:
         feed = make_feed(recording, settings.producer, args)
         outcome = send_feed(feed, target, process)
     if isinstance(feed, ReplayFeed) and not feed.is_sorted:
-        log.warning("recording_unsorted; over %d readings only parts are sorted", MAX_SORTED)
+        log.warning("recording_unsorted; only portions are sorted, of %d at most", MAX_SORTED)
     is_empty = bool(recording) and feed.is_over and not outcome.sent
     log.log(
         logging.ERROR if outcome.failed or is_empty else logging.INFO,

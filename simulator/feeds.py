@@ -162,14 +162,15 @@ class ReplayFeed:
         self._taken = 0
 
     def _gather(self) -> None:
-        """Read some lines; once there is a portion, or no more, sort it."""
+        """Read some lines; once there is a portion, or no more for now, sort it."""
         chunk = self._recording.read(CHUNK)
         for line in chunk.broken[: max(0, MAX_REPORTED_LINES - self.skipped.total())]:
             self._report(line)
         self.skipped.update(line.code for line in chunk.broken)
         numbers = np.fromiter(map(self._number, chunk.sensors), np.int64, len(chunk))
         self._gathered.append(_Portion(numbers, chunk.values, chunk.timestamp_us, chunk.anomaly))
-        if self._recording.is_over or sum(len(p.sensor) for p in self._gathered) >= self._most:
+        is_last = self._recording.is_over or self._recording.is_paused
+        if is_last or sum(len(p.sensor) for p in self._gathered) >= self._most:
             self._readings = _sorted(self._gathered)
             self._gathered = []
             self._taken = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
-from typing import BinaryIO, TextIO
+from typing import Protocol, TextIO
 
 # Enough to tell what a file is, bytes.
 _PROBE_BYTES = 65_536
@@ -24,7 +24,17 @@ class NoRecording(ValueError):
     """The file cannot be read as a recording at all."""
 
 
-def open_text(stream: BinaryIO) -> TextIO:
+class Source(Protocol):
+    """Bytes: ``most`` of them, or what is there."""
+
+    def read(self, most: int, /) -> bytes:
+        """Return fewer at the end, or before a pause."""
+
+    def read1(self, most: int, /) -> bytes:
+        """Return at least one, but at the end."""
+
+
+def open_text(stream: Source) -> TextIO:
     """Return the text of a file that is open at its beginning; read once, so it may be a pipe.
 
     Bytes that do not belong to the encoding come as surrogates, for the decoder to refuse.
@@ -37,7 +47,7 @@ def open_text(stream: BinaryIO) -> TextIO:
     head = stream.read(_PROBE_BYTES)
     rejoined = io.BufferedReader(_Rejoined(head, stream), _PROBE_BYTES)
     if head.startswith(_GZIP):
-        return open_text(gzip.GzipFile(fileobj=rejoined))  # type: ignore[arg-type]
+        return open_text(gzip.GzipFile(fileobj=rejoined))
     for magic, meaning in _OTHER_FILES.items():
         if head.startswith(magic):
             raise NoRecording(meaning)
@@ -65,14 +75,14 @@ def _encoding(head: bytes) -> str:
 class _Rejoined(io.RawIOBase):
     """A stream from its beginning again, though its head has been read."""
 
-    def __init__(self, head: bytes, rest: BinaryIO) -> None:
+    def __init__(self, head: bytes, rest: Source) -> None:
         self._head, self._rest = head, rest
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        part = self._head[: len(buffer)] or self._rest.read(len(buffer))
+        part = self._head[: len(buffer)] or self._rest.read1(len(buffer))
         self._head = self._head[len(buffer) :]
         buffer[: len(part)] = part
         return len(part)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple, TextIO
@@ -23,7 +23,8 @@ import pandas as pd
 from pipeline.decoding import decode_batch
 from pipeline.encoding import Sensor
 from simulator.cells import BOOLEANS, LocalTimes, is_missing, to_number, to_time
-from simulator.layout import Wanted, find_layout
+from simulator.files import NoRecording
+from simulator.layout import Layout, Wanted, find_layout
 
 # A longer line is no reading, and a file may be anything.
 MAX_LINE_CHARACTERS = 65_536
@@ -34,6 +35,7 @@ _to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 GUESS = Wanted()
+_Line = tuple[int, str]
 
 
 class BrokenLine(NamedTuple):
@@ -83,6 +85,8 @@ class Recording:
         What is known of the columns.
     zone : ZoneInfo or None
         Of times without an offset; None = UTC.
+    patience : callable
+        Makes of the iterator of lines one that raises ``BlockingIOError`` when none comes for now.
 
     Raises
     ------
@@ -91,26 +95,53 @@ class Recording:
     """
 
     def __init__(
-        self, file: TextIO, default: Sensor, wanted: Wanted = GUESS, zone: ZoneInfo | None = None
+        self,
+        file: TextIO,
+        default: Sensor,
+        wanted: Wanted = GUESS,
+        zone: ZoneInfo | None = None,
+        patience: Callable[[Iterator[_Line]], Iterator[_Line]] = iter,
     ) -> None:
-        self._lines = _numbered(file)
-        probe = list(islice(self._lines, PROBE_LINES))
-        self.layout = find_layout([line for _, line in probe], wanted)
+        self._lines = patience(_numbered(file))
+        probe, self.layout = self._probe(wanted)
         self._default = default
         self._local = LocalTimes(zone) if zone else None
         self._pending = [each for each in probe if each[0] > self.layout.header_line]
         self.is_over = False
+        self.is_paused = False
+
+    def _probe(self, wanted: Wanted) -> tuple[list[_Line], Layout]:
+        """Return the first lines and what they show; before a pause they need not show it."""
+        probe: list[_Line] = []
+        while True:
+            is_paused = False
+            try:
+                probe += islice(self._lines, PROBE_LINES - len(probe))
+            except BlockingIOError:
+                is_paused = True
+            try:
+                if not is_paused or len(probe) > 1:  # a header alone shows no values
+                    return probe, find_layout([line for _, line in probe], wanted)
+            except NoRecording:
+                if not is_paused:
+                    raise
 
     def read(self, max_lines: int) -> RecordedReadings:
-        """Return the readings of the next lines; sets ``is_over`` at the end of the file."""
+        """Return the readings of the next lines; sets ``is_over`` at the end of the file.
+
+        Sets ``is_paused`` where it returns fewer because none comes for now.
+        """
         lines, self._pending = self._pending[:max_lines], self._pending[max_lines:]
         broken: list[BrokenLine] = []
         try:
             lines += islice(self._lines, max_lines - len(lines))
+            self.is_paused, self.is_over = False, len(lines) < max_lines
+        except BlockingIOError:
+            self.is_paused = True
         except (EOFError, OSError, zlib.error) as problem:  # a compressed file that was cut
             at = lines[-1][0] if lines else self.layout.header_line
             broken.append(BrokenLine(at, f"the file breaks off behind it: {problem}", "cut_off"))
-        self.is_over = len(lines) < max_lines
+            self.is_over = True
         messages: list[bytes] = []
         line_numbers: list[int] = []
         for line_number, cells in self._rows(lines, broken):
@@ -198,7 +229,7 @@ class Recording:
             yield _to_json(message).encode("utf-8", "surrogateescape")
 
 
-def _numbered(file: TextIO) -> Iterator[tuple[int, str]]:
+def _numbered(file: TextIO) -> Iterator[_Line]:
     """Yield lines with their numbers; one that is too long comes cut, which is no row."""
     number = 0
     while line := file.readline(MAX_LINE_CHARACTERS):

@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
@@ -111,6 +112,30 @@ def test_a_recording_is_sent_whole_from_a_file_or_a_pipe(way, service, kafka, to
     ]
     assert len(readings) == 120
     assert "sent=120 delivered=120 failed=0 skipped_lines=0" in process.log_path.read_text()
+
+
+def test_a_pipe_that_stays_open_is_sent_as_it_comes(service, kafka, topic):
+    process = service("producer.py", "--replay", "-", "--speed", "0", stdin=subprocess.PIPE)
+
+    def write(*lines):
+        process.stdin.write("".join(line + "\n" for line in lines).encode())
+        process.stdin.flush()
+
+    def sent():
+        return [json.loads(m.value())["value"] for m in messages(kafka, topic)]
+
+    write("time,value")
+    write("2024-05-01 10:00:01,2", "2024-05-01 10:00:00,1")
+    until(lambda: sent() == [1, 2])  # sorted within what came together
+    write("2024-05-01 10:00:02,3")
+    until(lambda: sent() == [1, 2, 3])
+    for second in range(3, 34):  # a trickle that never pauses for a second
+        write(f"2024-05-01 10:00:{second:02},{second + 1}")
+        time.sleep(0.1)
+    assert len(sent()) > 6
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 0, process.log_path.read_text()
+    process.stdin.close()
 
 
 def test_a_recording_of_which_nothing_can_be_sent_is_an_error(service, topic, tmp_path):

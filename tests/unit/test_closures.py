@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import CHECKOUT
 
 CEILINGS = {
-    "producer": 4_364,
+    "producer": 4_504,
     "consumer": 4_631,
     "stream_processor": 4_972,
     "ml_detector": 3_837,
