@@ -356,19 +356,7 @@ class TopicReader:
 
     def _look_up(self, partitions: Iterable[int], spec: OffsetSpec) -> dict[int, int]:
         # Not over the consumer's own connection: there the answer waits behind a pending fetch.
-        wanted = {TopicPartition(self.topic.name, p): spec for p in partitions}
-        try:
-            answers = self._admin.list_offsets(wanted, request_timeout=LOOKUP_TIMEOUT_SECONDS)
-            return {tp.partition: answer.result().offset for tp, answer in answers.items()}
-        except KafkaException as problem:
-            self._forget_leaders()
-            raise BrokerUnavailable(problem.args[0].str()) from problem
-
-    def _forget_leaders(self) -> None:
-        # After a restart of the broker the admin client asks with the leader epoch it remembers,
-        # and is refused for minutes. Listing the topics makes it learn the new one.
-        with suppress(KafkaException):
-            self._admin.list_topics(timeout=LOOKUP_TIMEOUT_SECONDS)
+        return look_up(self._admin, self.topic.name, partitions, spec)
 
     def check_identity(self) -> IdentityCheck:
         """Ask whether the topic is still the same; confirm before what was read is committed."""
@@ -398,6 +386,22 @@ class TopicReader:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+
+def look_up(
+    admin: AdminClient, topic: str, partitions: Iterable[int], spec: OffsetSpec
+) -> dict[int, int]:
+    """Return the offset that each partition has by ``spec``, or raise ``BrokerUnavailable``."""
+    wanted = {TopicPartition(topic, p): spec for p in partitions}
+    try:
+        answers = admin.list_offsets(wanted, request_timeout=LOOKUP_TIMEOUT_SECONDS)
+        return {tp.partition: answer.result().offset for tp, answer in answers.items()}
+    except KafkaException as problem:
+        # After a restart of the broker the admin client asks with the leader epoch it remembers,
+        # and is refused for minutes. Listing the topics makes it learn the new one.
+        with suppress(KafkaException):
+            admin.list_topics(timeout=LOOKUP_TIMEOUT_SECONDS)
+        raise BrokerUnavailable(problem.args[0].str()) from problem
 
 
 def _batch(partition: int, messages: list[Message], end: int | None) -> PartitionBatch:

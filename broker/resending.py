@@ -14,8 +14,10 @@ from confluent_kafka import (
     Producer,
     TopicPartition,
 )
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from broker.topics import BrokerUnavailable
+from broker.reader import look_up
+from broker.topics import BrokerUnavailable, Topic
 from broker.writer import SEND_SETTINGS
 
 # Names the dead letter that a message was: source_id/log_offset.
@@ -41,7 +43,9 @@ class Resender:
     ----------
     client_config : dict
         librdkafka properties: brokers and security.
-    topic : str
+    admin : AdminClient
+        For looking up the ends of the log.
+    topic : Topic
         Where the messages go.
     transactional_id : str
         Of two that have the same, the later shuts out the earlier, whose open transaction is
@@ -53,9 +57,13 @@ class Resender:
         When the broker does not answer.
     """
 
-    def __init__(self, client_config: dict[str, Any], topic: str, transactional_id: str) -> None:
+    def __init__(
+        self, client_config: dict[str, Any], admin: AdminClient, topic: Topic, transactional_id: str
+    ) -> None:
         self._client = {**client_config, "log_level": 0}
-        self._topic = topic
+        self._admin = admin
+        self._topic = topic.name
+        self._partitions = range(topic.partitions)
         self._producer = Producer(
             {
                 **self._client,
@@ -70,22 +78,10 @@ class Resender:
 
     def end_offsets(self) -> dict[int, int]:
         """Return where each partition ends now; nothing of this process lies behind it yet."""
-        return {partition: end for partition, (_, end) in self._bounds().items()}
+        return self._look_up(OffsetSpec.latest())
 
-    def _bounds(self) -> dict[int, tuple[int, int]]:
-        # All there is, committed or not.
-        with closing(self._consumer("read_uncommitted")) as consumer:
-            try:
-                metadata = consumer.list_topics(self._topic, timeout=TIMEOUT_SECONDS)
-                partitions = metadata.topics[self._topic].partitions
-                return {
-                    p: consumer.get_watermark_offsets(
-                        TopicPartition(self._topic, p), timeout=TIMEOUT_SECONDS
-                    )
-                    for p in partitions
-                }
-            except KafkaException as problem:
-                raise BrokerUnavailable(problem.args[0].str()) from problem
+    def _look_up(self, spec: OffsetSpec) -> dict[int, int]:
+        return look_up(self._admin, self._topic, self._partitions, spec)
 
     def _consumer(self, isolation: str) -> Consumer:
         return Consumer(
@@ -109,12 +105,11 @@ class Resender:
         BrokerUnavailable
             When the broker does not answer.
         """
-        bounds = self._bounds()
+        firsts, ends = self._look_up(OffsetSpec.earliest()), self.end_offsets()
         for partition, offset in since.items():
-            first, end = bounds.get(partition, (0, 0))
-            if not first <= offset <= end:
+            if not firsts.get(partition, 0) <= offset <= ends.get(partition, 0):
                 raise LookupError(f"offset {offset} of partition {partition} is gone")
-        ends = {p: end for p, (_, end) in bounds.items() if since.get(p, 0) < end}
+        ends = {p: end for p, end in ends.items() if since.get(p, 0) < end}
         with closing(self._consumer("read_committed")) as consumer:
             consumer.assign([TopicPartition(self._topic, p, since.get(p, 0)) for p in ends])
             return _read_names(consumer, ends)

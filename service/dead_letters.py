@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import argparse
 import logging
+import time
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 import numpy as np
 
@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 # Sent in one transaction, and looked at in one statement.
 PORTION = 500
+# A dead letter, and the key of the reading that it is by now.
+Keyed = tuple[Kept, bytes | None]
 
 
 def parse_args() -> argparse.Namespace:
@@ -78,7 +80,7 @@ def send(database: Database, resender: Resender, sources: dict[int, int], which:
         if good:
             ends = {sources[p]: end for p, end in resender.end_offsets().items() if p in sources}
             with database.transaction() as tx:
-                dead_letters.prepare(tx, [each.id for each in good], ends)
+                dead_letters.prepare(tx, [each.id for each, _ in good], ends)
             _send(database, resender, good)
             counts["sent"] += len(good)
     log.info(
@@ -104,33 +106,33 @@ def _settle(database: Database, resender: Resender, sources: dict[int, int]) -> 
         ) from problem
     with database.transaction() as tx:
         dead_letters.sent(tx, [each.id for each in pending if each.name in arrived])
-    rest = [each for each in pending if each.name not in arrived]
+    rest = _keyed([each for each in pending if each.name not in arrived], -1)
     for begin in range(0, len(rest), PORTION):
         _send(database, resender, rest[begin : begin + PORTION])
     return len(rest)
 
 
-def _send(database: Database, resender: Resender, kept: Sequence[Kept]) -> None:
-    resender.send([Letter(each.name, _key(each.payload), each.payload or b"") for each in kept])
+def _send(database: Database, resender: Resender, keyed: Sequence[Keyed]) -> None:
+    resender.send([Letter(each.name, key, each.payload or b"") for each, key in keyed])
     with database.transaction() as tx:
-        dead_letters.sent(tx, [each.id for each in kept])
+        dead_letters.sent(tx, [each.id for each, _ in keyed])
 
 
-def _key(payload: bytes | None) -> bytes | None:
-    readings, _ = decode_batch([payload], np.array([-1]))
-    if not len(readings):
-        return None
-    return reading_key(readings.location[0].as_py(), readings.sensor_type[0].as_py())
+def _keyed(kept: Sequence[Kept], now_ms: int) -> list[Keyed]:
+    """Return each with its key as a reading, None where it is none; -1 = at any time."""
+    readings, _ = decode_batch([each.payload for each in kept], np.full(len(kept), now_ms))
+    columns = readings.location.to_pylist(), readings.sensor_type.to_pylist()
+    keys = dict(zip(readings.position.tolist(), map(reading_key, *columns), strict=True))
+    return [(each, keys.get(position)) for position, each in enumerate(kept)]
 
 
-def _readings(kept: Sequence[Kept], counts: Counter[str]) -> list[Kept]:
+def _readings(kept: Sequence[Kept], counts: Counter[str]) -> list[Keyed]:
     """Return those that would be a reading now, and count the others."""
     whole = [each for each in kept if not each.is_cut]
     counts["cut"] += len(kept) - len(whole)
-    now_ms = np.full(len(whole), int(datetime.now(UTC).timestamp() * 1000))
-    readings, rejected = decode_batch([each.payload for each in whole], now_ms)
-    counts["bad"] += len(rejected)
-    return [whole[position] for position in readings.position.tolist()]
+    good = [each for each in _keyed(whole, time.time_ns() // 1_000_000) if each[1]]
+    counts["bad"] += len(whole) - len(good)
+    return good
 
 
 def main() -> None:
@@ -146,12 +148,13 @@ def main() -> None:
             if not args.send:
                 show(database, which)
                 return
-            topic = ensure_topic(admin_client(kafka.client), kafka.topic, kafka.partitions)
+            admin = admin_client(kafka.client)
+            topic = ensure_topic(admin, kafka.topic, kafka.partitions)
             with database.transaction() as tx:
                 sources = register_sources(
                     tx, topic.cluster_id, topic.topic_id, topic.name, topic.partitions
                 )
-            resender = Resender(kafka.client, kafka.topic, f"dead_letters-{identity}")
+            resender = Resender(kafka.client, admin, topic, f"dead_letters-{identity}")
             send(database, resender, sources, which)
     except (DatabaseUnavailable, SchemaMismatch, BrokerUnavailable, UserError) as problem:
         raise SystemExit(f"error: {' '.join(str(problem).split())}") from None
