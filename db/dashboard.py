@@ -44,7 +44,7 @@ def newest_reading(database: Database) -> Rows:
 
 
 def choices(database: Database) -> Rows:
-    """Return the locations and sensor types of the newest windows."""
+    """Return the locations and sensor types of the newest windows and readings."""
     return fetch(database, SQL["choices"])
 
 

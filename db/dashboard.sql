@@ -8,8 +8,10 @@ FROM (SELECT) AS one_row LEFT JOIN (
 ) AS newest ON true
 
 -- name: choices
+-- The readings for those of other programs, which are in no window.
 SELECT DISTINCT location, sensor_type FROM (
-    SELECT location, sensor_type FROM sensor_aggregates ORDER BY window_start DESC LIMIT 5000
+    (SELECT location, sensor_type FROM sensor_aggregates ORDER BY window_start DESC LIMIT 5000)
+    UNION ALL (SELECT location, sensor_type FROM sensor_readings ORDER BY timestamp DESC LIMIT 1000)
 ) AS newest
 
 -- name: totals

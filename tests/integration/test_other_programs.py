@@ -3,11 +3,13 @@
 import json
 import subprocess
 import sys
+from datetime import timedelta
 
 import pytest
 from confluent_kafka.admin import NewTopic
 
 from broker.topics import admin_client
+from db import dashboard as queries
 from db.connection import Database
 from db.versions import SchemaMismatch, apply_schema
 from tests.messages import GOOD, message, send
@@ -37,6 +39,17 @@ def test_rows_of_other_programs_are_source_0_in_no_window_and_not_scored(
     assert query("SELECT sum(count_readings)::int FROM sensor_aggregates") == [(4,)]
     assert query("SELECT count(*), min(source_id) > 0 FROM ml_anomaly_predictions") == [(4, True)]
     assert query("SELECT count(*) FROM distinct_readings") == [(7,)]
+
+
+def test_rows_of_other_programs_are_shown_and_can_be_chosen(database):
+    with database.transaction() as tx:
+        tx.execute(INSERT.replace("'2026-01-31 12:00:00'", "clock_timestamp() AT TIME ZONE 'UTC'"))
+    [newest] = queries.newest_reading(database)
+    hour = timedelta(hours=1)
+    selection = queries.Selection(newest["now"] - hour, newest["now"] + hour, None, None)
+    [shown] = queries.latest_readings(database, selection, newest["now"])
+    assert (shown["location"], shown["sensor_type"], shown["sensors"]) == ("Lab", "temperature", 3)
+    assert queries.choices(database) == [{"location": "Lab", "sensor_type": "temperature"}]
 
 
 def test_a_table_that_somebody_else_made_is_refused_with_the_column_and_left_alone(postgres):

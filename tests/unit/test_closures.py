@@ -12,10 +12,10 @@ from tests.conftest import CHECKOUT
 
 CEILINGS = {
     "producer": 4_504,
-    "consumer": 4_631,
-    "stream_processor": 4_972,
+    "consumer": 4_635,
+    "stream_processor": 4_976,
     "ml_detector": 3_837,
-    "dashboard": 4_008,
+    "dashboard": 4_010,
 }
 
 
