@@ -145,7 +145,7 @@ class Bridge:
         self._sending: list[Arrived] = []
         self._unsent = NO_MESSAGES
         self._outage = Outage("mqtt")
-        self._is_connected = False
+        self._is_connected = self._is_subscribed = False
         self._connected_s = 0.0
         self._refused = ""
         self._client = _client(url, client_id)
@@ -156,7 +156,7 @@ class Bridge:
     # Callbacks run inside loop(), in this thread.
 
     def _on_connect(
-        self, client: Client, _: Any, flags: Any, reason: ReasonCode, __: Properties | None
+        self, _: Client, ___: Any, flags: Any, reason: ReasonCode, __: Properties | None
     ) -> None:
         if reason.is_failure:
             if reason.value not in _PASSING:
@@ -168,14 +168,18 @@ class Bridge:
             m._replace(packet_id=0) for m in self._waiting if not (is_kept and m.packet_id)
         ]
         self._sending = [m._replace(packet_id=0) for m in self._sending]
+        self._subscribe()
+        log.info("mqtt_connected topic=%s session_kept=%d", self._template.filter, is_kept)
+
+    def _subscribe(self) -> None:
         # Retained messages only when there is no session yet, not at each connection.
         options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
-        client.subscribe(self._template.filter, options=options)
-        log.info("mqtt_connected topic=%s session_kept=%d", self._template.filter, is_kept)
+        self._client.subscribe(self._template.filter, options=options)
 
     def _on_subscribe(
         self, _: Client, __: Any, ___: int, reasons: list[ReasonCode], *____: Any
     ) -> None:
+        self._is_subscribed = True
         if any(reason.is_failure for reason in reasons):
             self._refused = f"the MQTT broker refuses {self._template.filter}: {reasons[0]}"
 
@@ -241,12 +245,16 @@ class Bridge:
         self._unsent = self._unsent.since(self._writer.send(self._unsent))
         if not self._writer.flush(STOPPED_DELIVERY_TIMEOUT_SECONDS) and not self._writer.failed:
             self.forward()
-        self._client.disconnect()
-        # Read on until the broker hangs up: closed before, the acknowledgements may be lost on the
-        # way, and what they were for comes twice.
+        # Its answer to a later request says that it has our acknowledgements: a connection closed
+        # before may lose them, and what they were for comes twice.
+        self._is_subscribed = False
+        self._subscribe()
         give_up_s = time.monotonic() + STOPPED_DELIVERY_TIMEOUT_SECONDS
-        while self._client.socket() and time.monotonic() < give_up_s:
+        while self._client.is_connected() and time.monotonic() < give_up_s:
+            if self._is_subscribed:
+                break
             self._client.loop(WAIT_SECONDS)
+        self._client.disconnect()
 
 
 def _client(url: str, client_id: str) -> Client:
