@@ -235,6 +235,7 @@ def test_a_refresh_mounts_no_figure_anew_and_keeps_zoom_hover_and_scroll(page, a
     chart = page.locator(".plot .drawn").first
     chart.scroll_into_view_if_needed()  # what nobody sees is not drawn
     chart.locator(".main-svg").first.wait_for()
+    chart.scroll_into_view_if_needed()  # it has grown
     page.evaluate(
         "document.querySelectorAll('.plot .drawn').forEach(each => each.dataset.mark = 'mine')"
     )
@@ -317,18 +318,24 @@ def test_a_finger_on_a_figure_scrolls_the_page(browser, address):
     chart = page.locator(".plot .drawn").first
     chart.scroll_into_view_if_needed()  # what nobody sees is not drawn
     chart.locator(".main-svg").first.wait_for()
-    page.wait_for_timeout(500)
-    top = "document.querySelector('[data-testid=stMain]').scrollTop"
-    before, box = page.evaluate(top), chart.bounding_box()
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     finger = context.new_cdp_session(page)
-    for kind, points in (
-        ("touchStart", [{"x": x, "y": y}]),
-        *(("touchMove", [{"x": x, "y": y - 15 * step}]) for step in range(1, 13)),
-        ("touchEnd", []),
-    ):
-        finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
-    page.wait_for_function(f"before => {top} > before + 100", arg=before)
+    top = "document.querySelector('[data-testid=stMain]').scrollTop"
+
+    def drag_up():
+        # Looked for each time: it has grown since, and a notice above it moves it.
+        chart.scroll_into_view_if_needed()
+        before, box = page.evaluate(top), chart.bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        for kind, points in (
+            ("touchStart", [{"x": x, "y": y}]),
+            *(("touchMove", [{"x": x, "y": y - 15 * step}]) for step in range(1, 13)),
+            ("touchEnd", []),
+        ):
+            finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        page.wait_for_timeout(500)
+        return page.evaluate(top) > before + 100
+
+    until(drag_up)
     context.close()
 
 
