@@ -13,7 +13,7 @@ from psycopg2.extensions import QuotedString
 
 
 class ArrayLiteral:
-    """A list of numbers, texts, times or None, as psycopg2 asks for it."""
+    """A list of numbers, texts, times, bytes or None, as psycopg2 asks for it."""
 
     def __init__(self, elements: list[Any]) -> None:
         self._literal = QuotedString("{" + _joined(elements) + "}")
@@ -34,5 +34,11 @@ def _joined(elements: list[Any]) -> str:
     if None in elements:
         return ",".join("NULL" if each is None else _joined([each]) for each in elements)
     # No text of PostgreSQL's holds a zero byte: it stands between two until all are escaped.
-    text = "\0".join(map(str, elements)).replace("\\", "\\\\").replace('"', '\\"')
+    text = "\0".join(map(_text, elements)).replace("\\", "\\\\").replace('"', '\\"')
     return '"' + text.replace("\0", '","') + '"'
+
+
+def _text(element: Any) -> str:
+    if hasattr(element, "getquoted"):  # already SQL: as text it would be stored with its quotes
+        raise TypeError(f"a list must not hold {type(element).__name__}")
+    return f"\\x{element.hex()}" if isinstance(element, bytes) else str(element)

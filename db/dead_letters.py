@@ -101,8 +101,7 @@ def _page(
         "offsets": [int(offsets[each.position]) for each in kept],
         "codes": [each.reason_code for each in kept],
         "reasons": [each.reason for each in kept],
-        # As text, since lists are written as text: db/arrays.py.
-        "payloads": [t if t is None else "\\x" + t[:KEPT_PAYLOAD_BYTES].hex() for t in texts],
+        "payloads": [t if t is None else t[:KEPT_PAYLOAD_BYTES] for t in texts],
         "bytes": [len(text or b"") for text in texts],
         "counted_codes": list(counts),
         "counts": list(counts.values()),

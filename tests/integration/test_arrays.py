@@ -2,7 +2,10 @@
 
 from datetime import UTC, datetime
 
+import psycopg2
 import pytest
+
+from db.arrays import ArrayLiteral
 
 pytestmark = pytest.mark.integration
 
@@ -17,7 +20,14 @@ pytestmark = pytest.mark.integration
         ("boolean", [True, False, None]),
         ("timestamptz", [datetime(2026, 1, 31, 12, 0, 0, 1, tzinfo=UTC), None]),
         ("int", []),
+        ("bytea", [b"", b"on", b"\0\xff\\'", None]),
     ],
 )
 def test_a_list_comes_back_as_it_was(query, kind, elements):
-    assert query(f"SELECT %s::{kind}[]", elements) == [(elements,)]
+    ((stored,),) = query(f"SELECT %s::{kind}[]", elements)
+    assert [bytes(each) if isinstance(each, memoryview) else each for each in stored] == elements
+
+
+def test_a_list_of_what_is_sql_already_is_refused():
+    with pytest.raises(TypeError, match="must not hold Binary"):
+        ArrayLiteral([psycopg2.Binary(b"on")])

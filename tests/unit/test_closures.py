@@ -11,11 +11,11 @@ import pytest
 from tests.conftest import CHECKOUT
 
 CEILINGS = {
-    "producer": 4_504,
-    "consumer": 4_635,
-    "stream_processor": 4_976,
-    "ml_detector": 3_837,
-    "dashboard": 4_010,
+    "producer": 4_510,
+    "consumer": 4_640,
+    "stream_processor": 4_982,
+    "ml_detector": 3_843,
+    "dashboard": 4_016,
 }
 
 
