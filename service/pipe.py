@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import time
-import zlib
 from collections.abc import Iterator
 from queue import Empty, Queue
 from threading import Thread
@@ -39,8 +38,8 @@ class Patient(Generic[T]):
             for each in source:
                 self._queue.put(each)
             self._queue.put(StopIteration())
-        except (EOFError, OSError, zlib.error) as problem:  # a compressed file that was cut
-            self._queue.put(problem)
+        except Exception as problem:  # noqa: BLE001
+            self._queue.put(problem)  # raised there: whoever waits would wait for ever
 
     def __iter__(self) -> Patient[T]:
         return self

@@ -11,8 +11,8 @@ import pytest
 from tests.conftest import CHECKOUT
 
 CEILINGS = {
-    "producer": 4_510,
-    "consumer": 4_640,
+    "producer": 4_509,
+    "consumer": 4_638,
     "stream_processor": 4_982,
     "ml_detector": 3_843,
     "dashboard": 4_016,
