@@ -36,14 +36,12 @@ JOIN at USING (source_id, shard) WHERE stored.log_offset >= at.next_offset
 -- groups long silent. Baselines reach 7 days back, from a window of at most a day that is late by 7 days at most.
 DELETE FROM window_partials WHERE (location, sensor_type, window_start, source_id) IN (
     SELECT p.location, p.sensor_type, p.window_start, p.source_id FROM window_partials p
-    WHERE (p.source_id IN (
+    LEFT JOIN stream_offsets o ON o.consumer_group = 'stream_processor' AND o.source_id = p.source_id
+    WHERE (p.window_start < o.watermark - interval '15 days' OR p.source_id IN (
             SELECT source_id FROM sources old WHERE EXISTS (
                 SELECT FROM sources s WHERE (s.cluster_id, s.topic) = (old.cluster_id, old.topic)
                     AND s.topic_id <> old.topic_id AND s.source_id > old.source_id
             )
-        ) OR p.window_start < (
-            SELECT watermark - interval '15 days' FROM stream_offsets o
-            WHERE o.consumer_group = 'stream_processor' AND o.source_id = p.source_id
         )) AND NOT EXISTS (
             SELECT FROM sensor_aggregates a WHERE a.window_start = p.window_start AND a.location = p.location
                 AND a.sensor_type = p.sensor_type AND NOT a.is_final
