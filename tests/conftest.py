@@ -141,17 +141,18 @@ def environment(
 def service(
     environment: dict[str, str], tmp_path: Path
 ) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    """A function that starts a script with arguments and settings; killed at the end."""
+    """A function that starts a script, or a module (``-m``) by its name; killed at the end."""
     running: list[subprocess.Popen[bytes]] = []
 
     def start(
         script: str, *arguments: str, stdin: Any = subprocess.DEVNULL, **settings: str
     ) -> subprocess.Popen[bytes]:
-        log = tmp_path / f"{Path(script).name}.{len(running)}.log"
+        program = [str(CHECKOUT / script)] if script.endswith(".py") else ["-m", script]
+        log = tmp_path / f"{script}.{len(running)}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, str(CHECKOUT / script), *arguments],
-                env={**environment, **settings},
+                [sys.executable, *program, *arguments],
+                env={**environment, "PYTHONPATH": str(CHECKOUT), **settings},
                 cwd=tmp_path,  # no .env of the checkout
                 stdin=stdin,
                 stdout=output,

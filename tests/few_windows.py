@@ -1,10 +1,5 @@
 """The stream processor with six windows in memory: nearly all come and go through the database."""
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
 import stream_processor
 
 stream_processor.MAX_WINDOWS = 6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -26,3 +27,11 @@ def until(
         if time.monotonic() > deadline_s:
             raise AssertionError(f"not within {seconds:g} s: {problem}")
         time.sleep(0.05)
+
+
+def output_of(process: subprocess.Popen[bytes], seconds: float = 90.0) -> str:
+    """Return what a process of the fixture ``service`` has written, once it has ended well."""
+    status = process.wait(seconds)
+    output: str = process.log_path.read_text()  # type: ignore[attr-defined]
+    assert status == 0, output
+    return output

@@ -6,7 +6,7 @@ Each window is compared with what other code makes of the same messages.
 import contextlib
 import random
 import subprocess
-import sys
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -17,10 +17,9 @@ from db.connection import Database, StaleCheckpoint
 from pipeline.decoding import Readings
 from pipeline.settings import WindowRules
 from pipeline.windows import PartitionWindows
-from tests.conftest import CHECKOUT
 from tests.integration.test_stream_processor import AGGREGATES, fleet, reading, recomputed
 from tests.messages import send
-from tests.waiting import until
+from tests.waiting import output_of, until
 
 pytestmark = pytest.mark.integration
 
@@ -47,45 +46,20 @@ LATE = "SELECT count(*)::int FROM late_readings"
 
 
 @pytest.fixture
-def backfilling(environment, tmp_path):
-    """A function that starts the command and returns the process; killed at the end."""
-    running = []
-
-    def start(*arguments):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "service.backfill", *arguments],
-            env={**environment, "PYTHONPATH": str(CHECKOUT)},
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        running.append(process)
-        return process
-
-    yield start
-    for process in running:
-        process.kill()
-        process.communicate()
+def backfilling(service):
+    """A function that starts the command."""
+    return partial(service, "service.backfill")
 
 
 @pytest.fixture
 def said(backfilling):
     """A function that runs the command to its end and returns what it says."""
-
-    def run(*arguments):
-        process = backfilling(*arguments)
-        output = process.communicate(timeout=60)[0]
-        assert process.returncode == 0, output
-        return output.strip()
-
-    return run
+    return lambda *arguments: output_of(backfilling(*arguments)).strip()
 
 
 def catch_up(service, *scripts):
     for script in scripts or ("consumer.py", "stream_processor.py"):
-        process = service(script, "--once")
-        assert process.wait(90) == 0, process.log_path.read_text()
+        output_of(service(script, "--once"))
 
 
 def store(service, kafka, topic, *batches):
@@ -377,8 +351,8 @@ def test_another_length_of_windows_is_refused_in_a_line(
     store(service, kafka, topic, [reading(0)])
     environment["WINDOW_SECONDS"] = "30"
     process = backfilling()
-    output = process.communicate(timeout=60)[0]
-    assert process.returncode == 1
+    assert process.wait(60) == 1
+    output = process.log_path.read_text()
     assert output.startswith("error: WINDOW_SECONDS=30, but this database has rows made with")
     assert output.count("\n") == 1
 

@@ -4,13 +4,12 @@ import contextlib
 import random
 import signal
 import subprocess
-import sys
+from functools import partial
 
 import pytest
 
-from tests.conftest import CHECKOUT
 from tests.messages import message, send
-from tests.waiting import until
+from tests.waiting import output_of, until
 
 pytestmark = pytest.mark.integration
 
@@ -20,28 +19,9 @@ INSERT = """INSERT INTO dead_letters (source_id, topic, partition, log_offset, r
 
 
 @pytest.fixture
-def command(environment, tmp_path):
+def command(service):
     """A function that starts the command."""
-    running = []
-
-    def start(*arguments):
-        log = (tmp_path / f"dead_letters.{len(running)}.log").open("w+")
-        process = subprocess.Popen(
-            [sys.executable, "-m", "service.dead_letters", *arguments],
-            env={**environment, "PYTHONPATH": str(CHECKOUT)},
-            cwd=tmp_path,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-        process.log_path = tmp_path / log.name
-        running.append((process, log))
-        return process
-
-    yield start
-    for process, log in running:
-        process.kill()
-        process.wait()
-        log.close()
+    return partial(service, "service.dead_letters")
 
 
 @pytest.fixture
@@ -62,13 +42,7 @@ def letters(service, kafka, topic, database):
 
 def catch_up(service):
     for script in ("consumer.py", "stream_processor.py"):
-        process = service(script, "--once")
-        assert process.wait(90) == 0, process.log_path.read_text()
-
-
-def said(process):
-    assert process.wait(60) == 0, process.log_path.read_text()
-    return process.log_path.read_text()
+        output_of(service(script, "--once"))
 
 
 def test_they_are_listed_by_reason_with_an_example_and_sent_again_by_reason(
@@ -78,19 +52,19 @@ def test_they_are_listed_by_reason_with_an_example_and_sent_again_by_reason(
     letters([message(sensor_id="other")], code="bad_timestamp")
     letters([message(value="x")])
     letters([message(sensor_id="cut")], cut=1)
-    listed = said(command())
+    listed = output_of(command())
     assert "reason_code=wrong_type kept=5 sent_again=0 cut=1" in listed
     assert "a reason" in listed and '"sensor_id": "other"' in listed
 
-    assert "sent_again=3 finished_of_an_earlier_run=0 still_no_reading=1 cut=1" in said(
+    assert "sent_again=3 finished_of_an_earlier_run=0 still_no_reading=1 cut=1" in output_of(
         command("--send", "--reason", "wrong_type")
     )
-    assert "sent_again=0 " in said(command("--send", "--reason", "wrong_type"))
-    assert "sent_again=0 " in said(command("--send", "--until", "2020-01-01"))
+    assert "sent_again=0 " in output_of(command("--send", "--reason", "wrong_type"))
+    assert "sent_again=0 " in output_of(command("--send", "--until", "2020-01-01"))
     catch_up(service)
     found = query("SELECT sensor_id FROM sensor_readings WHERE sensor_id LIKE 'r%' ORDER BY 1")
     assert found == [("r0",), ("r1",), ("r2",)]
-    assert "reason_code=wrong_type kept=5 sent_again=3 cut=1" in said(command())
+    assert "reason_code=wrong_type kept=5 sent_again=3 cut=1" in output_of(command())
 
 
 def test_killed_anywhere_it_sends_each_once(command, letters, service, query):
@@ -106,7 +80,7 @@ def test_killed_anywhere_it_sends_each_once(command, letters, service, query):
             process.wait(rng.uniform(0, 0.05))
         process.kill()
         process.wait()
-    said(command("--send"))
+    output_of(command("--send"))
     catch_up(service)
     counts = query("SELECT count(*), count(DISTINCT sensor_id) FROM sensor_readings")
     assert counts == [(2001, 2001)]
@@ -119,7 +93,7 @@ def test_a_later_run_shuts_an_earlier_one_out(command, letters, service, query):
     first = command("--send")
     until(lambda: query(noted)[0][0] > 0 or first.poll() is not None)
     first.send_signal(signal.SIGSTOP)
-    said(command("--send"))
+    output_of(command("--send"))
     first.send_signal(signal.SIGCONT)
     first.wait(60)
     catch_up(service)

@@ -18,7 +18,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from broker.topics import admin_client
 from local_stack.kafka import LocalKafka
 from local_stack.processes import free_port
-from tests.conftest import CHECKOUT, _missing
+from tests.conftest import _missing
 from tests.integration.test_producer import messages
 from tests.waiting import until
 
@@ -76,9 +76,8 @@ def mosquitto(tmp_path):
 def bridge(service, mosquitto):
     def start(*arguments, **settings):
         process = service(
-            "bridges/mqtt.py",
+            "bridges.mqtt",
             *("--topic", TOPIC, *arguments),
-            PYTHONPATH=str(CHECKOUT),
             MQTT_URL=f"mqtt://127.0.0.1:{mosquitto.port}",
             **settings,
         )
@@ -218,9 +217,7 @@ def test_a_user_the_broker_does_not_know_is_one_line_and_status_2(bridge, mosqui
 
 
 def test_an_address_that_is_none_is_one_line(service):
-    process = service(
-        "bridges/mqtt.py", "--topic", "a", PYTHONPATH=str(CHECKOUT), MQTT_URL="me:secret@x"
-    )
+    process = service("bridges.mqtt", "--topic", "a", MQTT_URL="me:secret@x")
     assert process.wait(20) == 2
     [line] = process.log_path.read_text().splitlines()
     assert line.startswith("error: MQTT_URL=") and "secret" not in line

@@ -124,7 +124,7 @@ def test_an_unkind_log_gives_the_windows_that_pandas_gives(
 def test_windows_that_memory_has_no_room_for_hold_the_same(service, kafka, topic, query):
     log = unkind_log(10_000, seed=1)
     rows, late = expected_windows(log)
-    service("tests/few_windows.py", ALLOWED_LATENESS_SECONDS=str(LATENESS_S))
+    service("tests.few_windows", ALLOWED_LATENESS_SECONDS=str(LATENESS_S))
     produce(kafka, topic, log)
     until(lambda: query(HANDLED)[0][0] == len(log), seconds=300)
     assert query("SELECT count(*) FROM late_readings") == [(late,)]
